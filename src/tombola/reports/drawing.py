@@ -45,6 +45,7 @@ INK, GREY, PRUNED, PAPER, GRID = "#222222", "#595959", "#c8c8c8", "#ffffff", "#e
 # On a surface that is light on a dark page too, such as a cell of a heat map.
 INK_ON_LIGHT = "#1f1f1f"
 _FONT = "Helvetica, Arial, sans-serif"
+DENSITY_TITLE = "Density: weights kept (%, log scale)"
 _TENS = tuple(range(100, 0, -10))
 _ABOVE: dict[str, Any] = {"fontSize": 12, "fontWeight": "normal", "color": GREY, "anchor": "start"}
 
@@ -69,17 +70,16 @@ def ordered_colours(number: int) -> list[str]:
     >>> ordered_colours(3)
     ['#0e9aa7', '#7a5cd0', '#b5479b']
     """
-    found = []
+    mixed = []
     for index in range(number):
         place = 2 * index / max(1, number - 1)
         left = min(int(place), 1)
         share = place - left
-        mixed = [
-            round((1 - share) * one + share * other)
-            for one, other in zip(_ORDERED[left], _ORDERED[left + 1], strict=True)
-        ]
-        found.append("#" + "".join(f"{part:02x}" for part in mixed))
-    return found
+        code = "#"
+        for begin, end in zip(_ORDERED[left], _ORDERED[left + 1], strict=True):
+            code += f"{round((1 - share) * begin + share * end):02x}"
+        mixed.append(code)
+    return mixed
 
 
 def letter_colours(names: Sequence[str]) -> dict[str, str]:
@@ -125,11 +125,11 @@ def spread_out(places: Sequence[float], gap: float, height: float) -> list[float
             last = blocks.pop()
             blocks[-1] += last
             tops[-2:] = [_top(blocks[-1], places, gap, height)]
-    found = [0.0] * len(places)
+    moved = [0.0] * len(places)
     for block, top in zip(blocks, tops, strict=True):
         for rank, index in enumerate(block):
-            found[index] = top + gap * rank
-    return found
+            moved[index] = top + gap * rank
+    return moved
 
 
 def _top(block: Sequence[int], places: Sequence[float], gap: float, height: float) -> float:
@@ -172,14 +172,24 @@ def arm_encodings(
     """
     from tombola.ground.extras import altair as alt
 
-    here = list(names if shown is None else shown)
-    palette = [colours(names)[name] for name in here]
-    shapes = [marks(names)[name] for name in here]
-    above = legend_of(here, called or {}) if legend else None
+    shown = list(names if shown is None else shown)
+    above = legend_of(shown, called or {}) if legend else None
     return (
-        alt.Color("arm:N", scale=alt.Scale(domain=here, range=palette), legend=above),
-        alt.Shape("arm:N", scale=alt.Scale(domain=here, range=shapes), legend=above),
+        alt.Color("arm:N", scale=scale_of(shown, colours(names)), legend=above),
+        alt.Shape("arm:N", scale=scale_of(shown, marks(names)), legend=above),
     )
+
+
+def scale_of(shown: Sequence[str], looks: Mapping[str, str]) -> alt.Scale:
+    """Return the scale that gives each name its colour or mark.
+
+    Args:
+        shown: The names that a figure has, in the order of its legend.
+        looks: The colour or the mark of each, and of more.
+    """
+    from tombola.ground.extras import altair as alt
+
+    return alt.Scale(domain=list(shown), range=[looks[name] for name in shown])
 
 
 def legend_of(names: Sequence[str], called: Mapping[str, str] | None = None) -> alt.Legend:
@@ -215,11 +225,30 @@ def density_axis(records: Sequence[Record], *, reverse: bool = False) -> dict[st
     lowest = 100 * min(
         (record["density"] for record in records if record["density"] > 0), default=1.0
     )
+    # A bit beyond the sparsest ticket, and never so short that the axis has one tick.
     lowest = min(0.93 * lowest, 75.0)
     ticks: Iterable[float] = _TENS if lowest > 15 else one_two_five(lowest)
     shown = [tick for tick in ticks if tick >= lowest]
     scale = alt.Scale(type="log", domain=[lowest, 100], nice=False, reverse=reverse)
     return {"scale": scale, "axis": alt.Axis(values=shown, format="~r", labelOverlap=False)}
+
+
+def density_x(records: Sequence[Mapping[str, Any]], *, titled: bool = True) -> alt.X:
+    """Return the axis along which densities fall from left to right.
+
+    Args:
+        records: What it must hold; densities are fractions.
+        titled: Only the last of several panels has a title below.
+    """
+    from tombola.ground.extras import altair as alt
+
+    title = DENSITY_TITLE if titled else None
+    return alt.X("density:Q", title=title, **density_axis(records, reverse=True))
+
+
+def as_fractions(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Return the densities of rows to be drawn, which are in percent, as an axis takes them."""
+    return [{"density": row["density"] / 100} for row in rows]
 
 
 def one_two_five(lowest: float) -> list[float]:
@@ -228,24 +257,32 @@ def one_two_five(lowest: float) -> list[float]:
     >>> one_two_five(10.0)
     [100.0, 50.0, 20.0, 10.0]
     """
-    exponents = range(2, math.floor(math.log10(lowest)) - 1, -1)
-    return [
-        digit * 10.0**exponent
-        for exponent in exponents
-        for digit in (5, 2, 1)
-        if digit * 10**exponent <= 100
-    ]
+    ticks = []
+    for exponent in range(2, math.floor(math.log10(lowest)) - 1, -1):
+        for digit in (5, 2, 1):
+            if digit * 10**exponent <= 100:
+                ticks.append(digit * 10.0**exponent)
+    return ticks
 
 
 def around(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> list[float]:
-    """A domain that shows all values of a metric, with a margin; equal ones get half a point on
-    either side.
+    """Return a domain that shows the metric of all rows, see `with_margin`."""
+    return with_margin([row[metric.name] for row in rows], metric)
+
+
+def with_margin(values: Sequence[float], metric: Metric = ACCURACY) -> list[float]:
+    """Return a domain that shows all values of a metric, with a margin; equal ones get half a point
+    on either side.
+
+    >>> with_margin([90.0, 99.9])
+    [89.406, 100.0]
     """
-    known = [row[metric.name] for row in rows] or [0.0, 100.0]
-    margin = 0.06 * (max(known) - min(known)) or 0.5
+    low, high = (min(values), max(values)) if values else (0.0, 100.0)
+    margin = 0.06 * (high - low) or 0.5
     if not metric.fraction:
-        return [min(known) - margin, max(known) + margin]
-    return [max(0.0, min(known) - margin), min(100.0, max(known) + margin)]
+        return [low - margin, high + margin]
+    # There is nothing below 0 % and above 100 %.
+    return [max(0.0, low - margin), min(100.0, high + margin)]
 
 
 def interval_of(value: Spread, metric: Metric = ACCURACY) -> dict[str, Any]:
@@ -268,9 +305,9 @@ def band(rows: Sequence[dict[str, Any]], crowded: float = 1.0) -> alt.Chart:
     """
     from tombola.ground.extras import altair as alt
 
-    there = inline([row for row in rows if "low" in row])
+    with_interval = inline([row for row in rows if "low" in row])
     area: alt.Chart = (
-        alt.Chart(there).mark_area(opacity=0.1 / crowded**2, clip=True).encode(y2="high:Q")
+        alt.Chart(with_interval).mark_area(opacity=0.1 / crowded**2, clip=True).encode(y2="high:Q")
     )
     return area
 
@@ -306,12 +343,13 @@ def tooltip(*fields: str, metric: Metric = ACCURACY) -> list[alt.Tooltip]:
 
     numbers = {"density": "density %", metric.name: metric.head}
     titles = {"interval": "95 % interval", "asked": "at density"}
-    return [
-        alt.Tooltip(f"{field}:Q", title=numbers[field], format=".2f")
-        if field in numbers
-        else alt.Tooltip(f"{field}:N", title=titles.get(field, field))
-        for field in fields
-    ]
+    tips = []
+    for field in fields:
+        if field in numbers:
+            tips.append(alt.Tooltip(f"{field}:Q", title=numbers[field], format=".2f"))
+        else:
+            tips.append(alt.Tooltip(f"{field}:N", title=titles.get(field, field)))
+    return tips
 
 
 def styled(*layers: alt.Chart | alt.LayerChart, height: int, title: str = "") -> alt.LayerChart:
@@ -350,10 +388,9 @@ def side_by_side(panels: Sequence[Any], columns: int) -> alt.VConcatChart:
     """
     from tombola.ground.extras import altair as alt
 
-    rows = [
-        alt.hconcat(*panels[first : first + columns], spacing=18)
-        for first in range(0, len(panels), columns)
-    ]
+    rows = []
+    for first in range(0, len(panels), columns):
+        rows.append(alt.hconcat(*panels[first : first + columns], spacing=18))
     chart: alt.VConcatChart = configured(
         alt.vconcat(*rows, spacing=18, usermeta={"panels": True}).resolve_scale(
             color="shared", shape="shared"

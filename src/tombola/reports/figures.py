@@ -10,7 +10,8 @@ colour-blind readers, shapes by everyone in print. Axes say percent; records sta
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tombola.evidence import comparisons
@@ -18,6 +19,7 @@ from tombola.ground.metrics import ACCURACY, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
+    DENSITY_TITLE,
     GREY,
     INK,
     INK_ON_LIGHT,
@@ -28,8 +30,10 @@ from tombola.reports.drawing import (
     arm_encodings,
     arm_switch,
     around,
+    as_fractions,
     colours,
     density_axis,
+    density_x,
     inline,
     interval_of,
     legend_of,
@@ -37,10 +41,12 @@ from tombola.reports.drawing import (
     marks,
     one_two_five,
     ordered_colours,
+    scale_of,
     side_by_side,
     spread_out,
     styled,
     tooltip,
+    with_margin,
 )
 from tombola.reports.grids import percent
 
@@ -76,113 +82,202 @@ def metric_over_density(
         metric: What is drawn, on the test split.
         at: The densities asked for, fractions; beyond four thinned out.
     """
-    from tombola.ground.extras import altair as alt
-
-    names, of = aggregate.arms(records), metric.name
+    names = aggregate.arms(records)
     printed = [row for row in paper if row["arm"] in names]
     means = _means(records, metric)
-    sparsest = [{"density": row["density"] / 100} for row in printed]
-    axis = density_axis([*records, *sparsest], reverse=True)
-    lowest = axis["scale"]["domain"][0]
-    dots = _dots_at(records, aggregate.few(at), metric, _dot_step(lowest, len(names)))
-    if dots and min(row["place"] for row in dots) < lowest:  # room for those moved to the right
-        sparsest += [{"density": row["place"] / 100} for row in dots]
-        axis = density_axis([*records, *sparsest], reverse=True)
-        lowest = axis["scale"]["domain"][0]
     dense = _dense_row(records, metric)
+    dots, on_axis = _dots_and_axis(records, printed, at, metric)
     domain = _domain(means, dots, [*dense, *printed], metric)
     height = max(220, _LABEL * (len(names) + 1))
+    lowest = density_axis(on_axis)["scale"]["domain"][0]
     labels = _end_labels(names, means, dense, domain, lowest, height, metric)
-
-    x = alt.X("density:Q", title="Density: weights kept (%, log scale)", **axis)
-    y_axis: dict[str, Any] = {
-        "title": metric.axis(f"Test {metric.title}"),
-        "scale": alt.Scale(domain=domain, nice=False),
-        "axis": alt.Axis(tickCount=6),
-    }
-    y = alt.Y(f"{of}:Q", **y_axis)
-    colour, shape = arm_encodings(names, legend=False)
-    # A click on a name switches its line off and on again.
-    switch = alt.selection_point(
-        name="arms",
-        fields=["arm"],
-        on="click",
-        toggle="true",
-        clear=False,
-        empty=False,
-        value=[{"arm": name} for name in names],
-    )
-    tips = tooltip("arm", "round", "density", of, "interval", "replicates", metric=metric)
-    at_tips = tooltip("arm", "asked", of, "interval", "replicates", metric=metric)
-    over_dense = alt.Chart(inline(dense))
-    over_means = alt.Chart(inline(means)).transform_filter(switch)
-    over_dots = alt.Chart(inline(dots)).transform_filter(switch)
-    over_leaders = alt.Chart(inline(_leaders(labels))).transform_filter(switch)
-    over_labels = alt.Chart(inline([label for label in labels if label["arm"] in names]))
-    beyond = alt.value("width")
-    end = alt.Y("place:Q", **y_axis)
-    letters = alt.Color("letters:N", scale=None)
-    # Many arms' points would hide the lines.
-    faint = 0.9 if len(names) <= len(PALETTE) else 0.45
-    hollow = []
-    if printed:
-        hollow.append(
-            alt.Chart(inline(printed))
-            .transform_filter(switch)
-            .mark_point(filled=False, size=110, strokeWidth=2, opacity=1, clip=True)
-            .encode(
-                x=x,
-                y=y,
-                color=colour,
-                shape=shape,
-                tooltip=tooltip("source", "arm", "density", of, metric=metric),
-            )
-        )
+    plot = _Plot.of(names, on_axis, domain, metric)
     chart: alt.LayerChart = styled(
-        over_dense.mark_rect(color=GREY, opacity=0.16, clip=True).encode(
-            y=alt.Y("low:Q", **y_axis), y2="high:Q"
-        ),
-        over_dense.mark_rule(color=GREY, strokeWidth=1).encode(y=y),
-        over_leaders.mark_line(strokeWidth=0.75, strokeDash=[2, 3], opacity=0.7).encode(
-            x=x, y=alt.Y("place:Q", **y_axis), color=colour
-        ),
-        over_means.mark_line(strokeWidth=1.75, clip=True).encode(x=x, y=y, color=colour),
-        over_means.mark_point(filled=True, size=22, opacity=faint, clip=True).encode(
-            x=x, y=y, color=colour, shape=shape, tooltip=tips
-        ),
-        over_dots.transform_filter("isValid(datum.low)")
-        .mark_rule(strokeWidth=1.75, clip=True)
-        .encode(x=alt.X("place:Q"), y=alt.Y("low:Q", **y_axis), y2="high:Q", color=colour),
-        over_dots.mark_point(
-            filled=True, size=75, opacity=1, stroke=PAPER, strokeWidth=0.8, clip=True
-        ).encode(x=alt.X("place:Q"), y=y, color=colour, shape=shape, tooltip=at_tips),
-        *hollow,
-        alt.Chart(inline([label for label in labels if label["arm"] not in names]))
-        .mark_text(color=GREY, align="left", dx=8, fontSize=12)
-        .encode(x=beyond, y=end, text="label:N"),
-        over_labels.mark_point(filled=True, size=55, xOffset=13).encode(
-            x=beyond,
-            y=end,
-            color=colour,
-            shape=shape,
-            opacity=alt.condition(switch, alt.value(1), alt.value(0.35)),
-        ),
-        over_labels.mark_text(align="left", dx=22, fontSize=12, cursor="pointer")
-        .encode(
-            x=beyond,
-            y=end,
-            text="label:N",
-            color=letters,
-            opacity=alt.condition(switch, alt.value(1), alt.value(0.35)),
-            tooltip=alt.Tooltip("arm:N"),
-        )
-        .add_params(switch),
+        # From the back to the front: dots lie over lines, and what a paper prints over both.
+        *_draw_dense(plot, dense),
+        _draw_leaders(plot, labels),
+        *_draw_means(plot, means, crowded=len(names) > len(PALETTE)),
+        *_draw_dots(plot, dots),
+        *_draw_printed(plot, printed),
+        *_draw_names(plot, labels),
         height=height,
         title=title,
     )
+    # Names stand outside of the axes, and the page cannot know how much room they take.
     longest = max((len(label["label"]) for label in labels), default=0)
     chart["usermeta"] = {"room": 92 + round(6.8 * longest)}
     return chart
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """What the layers of `metric_over_density` share: axes, colours, marks, and which arms are
+    switched on.
+    """
+
+    metric: Metric
+    x: alt.X
+    y_axis: Mapping[str, Any]
+    colour: alt.Color
+    shape: alt.Shape
+    switch: alt.Parameter
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        on_axis: Sequence[Record],
+        domain: Sequence[float],
+        metric: Metric,
+    ) -> _Plot:
+        """Set up a plot of these arms.
+
+        Args:
+            names: All arms.
+            on_axis: What the axis of densities must hold.
+            domain: What the axis of the metric shows.
+            metric: What is drawn.
+        """
+        from tombola.ground.extras import altair as alt
+
+        y_axis = {
+            "title": metric.axis(f"Test {metric.title}"),
+            "scale": alt.Scale(domain=domain, nice=False),
+            "axis": alt.Axis(tickCount=6),
+        }
+        colour, shape = arm_encodings(names, legend=False)
+        # Without a legend, a click on a name switches its line off and on again.
+        switch = alt.selection_point(
+            name="arms",
+            fields=["arm"],
+            on="click",
+            toggle="true",
+            clear=False,
+            empty=False,
+            value=[{"arm": name} for name in names],
+        )
+        return cls(metric, density_x(on_axis), y_axis, colour, shape, switch)
+
+    @property
+    def value(self) -> alt.Y:
+        """Where a row's metric puts it."""
+        return self.y(self.metric.name)
+
+    def y(self, field: str) -> alt.Y:
+        """Return another field of the rows on the axis of the metric."""
+        from tombola.ground.extras import altair as alt
+
+        return alt.Y(f"{field}:Q", **self.y_axis)
+
+    def switched(self, rows: Sequence[dict[str, Any]]) -> alt.Chart:
+        """Return a chart of the rows whose arm is switched on."""
+        from tombola.ground.extras import altair as alt
+
+        chart: alt.Chart = alt.Chart(inline(rows)).transform_filter(self.switch)
+        return chart
+
+
+def _draw_dense(plot: _Plot, dense: Sequence[dict[str, Any]]) -> list[alt.Chart]:
+    """Draw the dense network: a band over the whole width, and a line in it."""
+    from tombola.ground.extras import altair as alt
+
+    chart = alt.Chart(inline(dense))
+    return [
+        chart.mark_rect(color=GREY, opacity=0.16, clip=True).encode(y=plot.y("low"), y2="high:Q"),
+        chart.mark_rule(color=GREY, strokeWidth=1).encode(y=plot.value),
+    ]
+
+
+def _draw_leaders(plot: _Plot, labels: Sequence[dict[str, Any]]) -> alt.Chart:
+    """Draw the thin lines that lead from the ends of lines to their names."""
+    ends = []
+    for label in labels:
+        if label["arm"]:
+            ends.append({"arm": label["arm"], "density": label["from"], "place": label["end"]})
+            ends.append({"arm": label["arm"], "density": label["to"], "place": label["place"]})
+    chart: alt.Chart = (
+        plot.switched(ends)
+        .mark_line(strokeWidth=0.75, strokeDash=[2, 3], opacity=0.7)
+        .encode(x=plot.x, y=plot.y("place"), color=plot.colour)
+    )
+    return chart
+
+
+def _draw_means(plot: _Plot, means: Sequence[dict[str, Any]], *, crowded: bool) -> list[alt.Chart]:
+    """Draw a line an arm, with a small point a round."""
+    metric = plot.metric
+    chart = plot.switched(means)
+    tips = tooltip("arm", "round", "density", metric.name, "interval", "replicates", metric=metric)
+    # Many arms' points would hide the lines.
+    opacity = 0.45 if crowded else 0.9
+    return [
+        chart.mark_line(strokeWidth=1.75, clip=True).encode(
+            x=plot.x, y=plot.value, color=plot.colour
+        ),
+        chart.mark_point(filled=True, size=22, opacity=opacity, clip=True).encode(
+            x=plot.x, y=plot.value, color=plot.colour, shape=plot.shape, tooltip=tips
+        ),
+    ]
+
+
+def _draw_dots(plot: _Plot, dots: Sequence[dict[str, Any]]) -> list[alt.Chart]:
+    """Draw the means at the densities asked for, with their intervals."""
+    from tombola.ground.extras import altair as alt
+
+    metric = plot.metric
+    chart, x = plot.switched(dots), alt.X("place:Q")
+    tips = tooltip("arm", "asked", metric.name, "interval", "replicates", metric=metric)
+    return [
+        chart.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.75, clip=True)
+        .encode(x=x, y=plot.y("low"), y2="high:Q", color=plot.colour),
+        chart.mark_point(
+            filled=True, size=75, opacity=1, stroke=PAPER, strokeWidth=0.8, clip=True
+        ).encode(x=x, y=plot.value, color=plot.colour, shape=plot.shape, tooltip=tips),
+    ]
+
+
+def _draw_printed(plot: _Plot, printed: Sequence[dict[str, Any]]) -> list[alt.Chart]:
+    """Draw what a paper prints as hollow marks."""
+    if not printed:
+        return []
+    metric = plot.metric
+    tips = tooltip("source", "arm", "density", metric.name, metric=metric)
+    return [
+        plot.switched(printed)
+        .mark_point(filled=False, size=110, strokeWidth=2, opacity=1, clip=True)
+        .encode(x=plot.x, y=plot.value, color=plot.colour, shape=plot.shape, tooltip=tips)
+    ]
+
+
+def _draw_names(plot: _Plot, labels: Sequence[dict[str, Any]]) -> list[alt.Chart]:
+    """Draw the names at the ends of the lines: the dense network's, and each arm's behind its
+    mark; those that are switched off are faint.
+    """
+    from tombola.ground.extras import altair as alt
+
+    of_dense = alt.Chart(inline([label for label in labels if not label["arm"]]))
+    of_arms = alt.Chart(inline([label for label in labels if label["arm"]]))
+    right_edge, y = alt.value("width"), plot.y("place")
+    opacity = alt.condition(plot.switch, alt.value(1), alt.value(0.35))
+    return [
+        of_dense.mark_text(color=GREY, align="left", dx=8, fontSize=12).encode(
+            x=right_edge, y=y, text="label:N"
+        ),
+        of_arms.mark_point(filled=True, size=55, xOffset=13).encode(
+            x=right_edge, y=y, color=plot.colour, shape=plot.shape, opacity=opacity
+        ),
+        of_arms.mark_text(align="left", dx=22, fontSize=12, cursor="pointer")
+        .encode(
+            x=right_edge,
+            y=y,
+            text="label:N",
+            color=alt.Color("letters:N", scale=None),
+            opacity=opacity,
+            tooltip=alt.Tooltip("arm:N"),
+        )
+        .add_params(plot.switch),
+    ]
 
 
 _LABEL = 14  # pixels from one name to the next, where they stand at the ends of lines
@@ -208,29 +303,42 @@ def _means(records: Sequence[Record], metric: Metric) -> list[dict[str, Any]]:
     return rows
 
 
-def _dot_step(lowest: float, arms: int) -> float:
-    """Return how far the dots of one density are from each other, in logarithms of the density:
-    eight pixels, or less where arms are many.
-    """
+def _dots_and_axis(
+    records: Sequence[Record],
+    printed: Sequence[dict[str, Any]],
+    at: Sequence[float],
+    metric: Metric,
+) -> tuple[list[dict[str, Any]], list[Record]]:
+    """Return the dots at the densities asked for, and what the axis of densities must hold."""
+    on_axis: list[Record] = [*records, *as_fractions(printed)]
+    lowest = density_axis(on_axis)["scale"]["domain"][0]
+    # Eight pixels apart, in logarithms of the density, or less where arms are many: densities that
+    # are asked for are often a factor of two apart.
     pixel = math.log(100 / lowest) / WIDTH
-    # Densities that are asked for are often a factor of two apart.
-    room = 0.75 * math.log(2)
-    return min(8 * pixel, room / max(1, arms))
+    step = min(8 * pixel, 0.75 * math.log(2) / max(1, len(aggregate.arms(records))))
+    dots = _dots_at(records, aggregate.few(at), metric, step)
+    # Dots that are moved to the right may need a longer axis.
+    if dots and min(dot["place"] for dot in dots) < lowest:
+        for dot in dots:
+            on_axis.append({"density": dot["place"] / 100})
+    return dots, on_axis
 
 
 def _dots_at(
-    records: Sequence[Record], at: Sequence[float], metric: Metric, step: float
+    records: Sequence[Record], densities: Sequence[float], metric: Metric, step: float
 ) -> list[dict[str, Any]]:
-    """Return the mean of each arm at each density, with its interval, and where its dot stands."""
+    """Return the mean of each arm at each density, with its interval, and where its dot stands:
+    those of one density are a step from each other.
+    """
     rows = []
-    for density in at:
-        here = []
+    for density in densities:
+        spreads = {}
         for arm in aggregate.arms(records):
             values = comparisons.values_at(records, arm, density, metric.test).values()
             if values:
-                here.append((arm, aggregate.spread(value.value for value in values)))
-        for index, (arm, value) in enumerate(here):
-            aside = (index - (len(here) - 1) / 2) * step
+                spreads[arm] = aggregate.spread(value.value for value in values)
+        for index, (arm, value) in enumerate(spreads.items()):
+            aside = (index - (len(spreads) - 1) / 2) * step
             rows.append(
                 {
                     "arm": arm,
@@ -264,16 +372,15 @@ def _domain(
     An arm that collapses beyond the densities asked for would squeeze all that is compared into
     one line.
     """
-    core = [row[metric.name] for row in (*dots, *others)]
-    everything = [{metric.name: row[metric.name]} for row in (*means, *dots, *others)]
+    compared = [row[metric.name] for row in (*dots, *others)]
+    values = [row[metric.name] for row in means] + compared
     for row in dots:
-        everything += [{metric.name: row[end]} for end in ("low", "high") if end in row]
+        values += [row[end] for end in ("low", "high") if end in row]
     if not dots:
-        return around(everything, metric)
-    room = 0.6 * (max(core) - min(core)) or 1.0
-    low, high = min(core) - room, max(core) + room
-    within = [{metric.name: min(max(row[metric.name], low), high)} for row in everything]
-    return around(within, metric)
+        return with_margin(values, metric)
+    room = 0.6 * (max(compared) - min(compared)) or 1.0
+    low, high = min(compared) - room, max(compared) + room
+    return with_margin([min(max(value, low), high) for value in values], metric)
 
 
 def _end_labels(
@@ -287,20 +394,19 @@ def _end_labels(
 ) -> list[dict[str, Any]]:
     """Return the names at the ends of the lines, moved apart so that each can be read."""
     low, high = domain
-    ends = {row["arm"]: row for row in means}  # the last row of an arm stands
+    last_rows = {row["arm"]: row for row in means}  # rows are in the order of rounds
     letters = letter_colours(names)
     labels: list[dict[str, Any]] = []
     for name in names:
-        if name in ends:
-            shown = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-            value = min(max(ends[name][metric.name], low), high)
+        if name in last_rows:
+            end = last_rows[name]
             labels.append(
                 {
                     "arm": name,
-                    "label": shown,
+                    "label": name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…",
                     "letters": letters[name],
-                    "end": value,
-                    "from": ends[name]["density"],
+                    "end": min(max(end[metric.name], low), high),
+                    "from": end["density"],
                 }
             )
     for row in dense:
@@ -310,16 +416,6 @@ def _end_labels(
     for label, pixel in zip(labels, spread_out(pixels, _LABEL, height), strict=True):
         label |= {"place": high - pixel / height * (high - low), "to": lowest}
     return labels
-
-
-def _leaders(labels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the two ends of the thin line that leads from a line to its name."""
-    rows = []
-    for label in labels:
-        if label["arm"]:
-            rows.append({"arm": label["arm"], "density": label["from"], "place": label["end"]})
-            rows.append({"arm": label["arm"], "density": label["to"], "place": label["place"]})
-    return rows
 
 
 def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
@@ -332,33 +428,31 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
     from tombola.ground.extras import altair as alt
 
     names = aggregate.arms(records)
-    means = [
-        {
-            "arm": row.arm,
-            "order": names.index(row.arm),
-            "size": max(130 - 40 * names.index(row.arm), 40),
-            "round": row.round,
-            "density": 100 * row.density,
-            "replicates": row.replicates,
-        }
-        for row in aggregate.by_round(records)
-        if row.density > 0
-    ]
-    last = max((row.round for row in aggregate.by_round(records)), default=0)
-    x = alt.X(
-        "round:Q",
-        title="Round",
-        scale=alt.Scale(domain=[0, max(last, 1)], nice=False),
-        axis=alt.Axis(values=list(range(0, last + 1, last // 15 + 1)), format="d", grid=False),
-    )
-    y = alt.Y("density:Q", title="Density: weights kept (%, log scale)", **density_axis(records))
+    rounds = aggregate.by_round(records)
+    rows = []
+    for row in rounds:
+        if row.density > 0:  # zero has no place on a logarithmic axis
+            order = names.index(row.arm)
+            rows.append(
+                {
+                    "arm": row.arm,
+                    "order": order,
+                    "size": max(130 - 40 * order, 40),
+                    "round": row.round,
+                    "density": 100 * row.density,
+                    "replicates": row.replicates,
+                }
+            )
+    last = max((row.round for row in rounds), default=0)
+    x = _round_axis(0, last, [0, max(last, 1)])
+    y = alt.Y("density:Q", title=DENSITY_TITLE, **density_axis(records))
     colour, shape = arm_encodings(names)
-    over_means = alt.Chart(inline(means))
-    order = list(range(len(names)))
-    dashes = [[1, 0] if index == 0 else [8 - index % 6, 4 + index % 6] for index in order]
-    dash = alt.StrokeDash("order:O", scale=alt.Scale(domain=order, range=dashes), legend=None)
+    orders = list(range(len(names)))
+    dashes = [[1, 0] if order == 0 else [8 - order % 6, 4 + order % 6] for order in orders]
+    dash = alt.StrokeDash("order:O", scale=alt.Scale(domain=orders, range=dashes), legend=None)
     # The size itself and no scale of the arms: for a single arm Vega's scale gives NaN.
     size = alt.Size("size:Q", scale=None, legend=None)
+    over_means = alt.Chart(inline(rows))
     return styled(
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, strokeDash=dash),
         over_means.mark_point(filled=True, opacity=1).encode(
@@ -373,39 +467,41 @@ def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
     )
 
 
+def _round_axis(first: int, last: int, domain: Sequence[float]) -> alt.X:
+    """Return an axis of rounds, with at most 15 steps between ticks."""
+    from tombola.ground.extras import altair as alt
+
+    ticks = list(range(first, last + 1, last // 15 + 1))
+    return alt.X(
+        "round:Q",
+        title="Round",
+        scale=alt.Scale(domain=domain, nice=False),
+        axis=alt.Axis(values=ticks, format="d", grid=False),
+    )
+
+
 def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
-    """Draw which part of each layer an arm keeps over the density of the whole: where the weights
-    go.
+    """Draw which part of each layer an arm keeps over the density of the whole network: where the
+    weights go.
 
     Layers are coloured by their depth, first to last. One that falls off steeply nears collapse.
     """
     from tombola.ground.extras import altair as alt
 
-    own = [
-        record
-        for record in records
-        if record["arm"] == arm and record.get("layers") and record["density"] > 0
-    ]
-    order = list(own[0]["layers"])
-    kept_of_layers: dict[tuple[int, str], list[float]] = {}
-    densities: dict[int, list[float]] = {}  # by round, of all weights that may be pruned
-    for record in own:
-        densities.setdefault(record["round"], []).append(record["density"])
-        for name, (kept, size) in record["layers"].items():
-            kept_of_layers.setdefault((record["round"], name), []).append(kept / size)
-    rows: list[dict[str, Any]] = []
-    for (index, name), shares in kept_of_layers.items():
-        if any(shares):  # nothing kept has no place on a log scale
-            rows.append(
-                {
-                    "layer": name.removesuffix(".weight"),
-                    "depth": order.index(name),
-                    "round": index,
-                    "density": 100 * sum(densities[index]) / len(densities[index]),
-                    "kept": 100 * sum(shares) / len(shares),
-                }
-            )
+    of_arm = []
+    for record in records:
+        if record["arm"] == arm and record.get("layers") and record["density"] > 0:
+            of_arm.append(record)
+    names = list(of_arm[0]["layers"])
+    densities = _density_by_round(of_arm)
+    rows = _layer_rows(of_arm, names, densities)
     lowest = min((row["kept"] for row in rows), default=1.0)
+    # Where a layer would be that keeps what the whole network keeps.
+    alike = []
+    for density in densities.values():
+        if density >= lowest:
+            alike.append({"density": density, "kept": density})
+    x, colour = density_x(of_arm), _depth_colour(names)
     y = alt.Y(
         "kept:Q",
         title="Kept of each layer (%, log scale)",
@@ -414,49 +510,69 @@ def layers(records: Sequence[Record], arm: str) -> alt.LayerChart:
             values=[tick for tick in one_two_five(lowest) if tick >= lowest], format="~r"
         ),
     )
-    x = alt.X(
-        "density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True)
-    )
-    names = [name.removesuffix(".weight") for name in order]
-    few = len(order) <= len(PALETTE)
-    colour = (
-        alt.Color(
-            "layer:N",
-            scale=alt.Scale(domain=names, range=ordered_colours(len(names))),
-            legend=legend_of(names),
-        )
-        if few
-        else alt.Color(
-            "depth:Q",
-            scale=alt.Scale(range=ordered_colours(3)),
-            legend=alt.Legend(title="layer, first to last"),
-        )
-    )
-    over = alt.Chart(inline(rows))
     tips = [
         alt.Tooltip("layer:N"),
         alt.Tooltip("round:N"),
         alt.Tooltip("density:Q", title="density %", format=".2f"),
         alt.Tooltip("kept:Q", title="kept of it %", format=".2f"),
     ]
-    alike = []  # where a layer would be that keeps what the whole network keeps
-    for of_round in densities.values():
-        density = 100 * sum(of_round) / len(of_round)
-        if density >= lowest:
-            alike.append({"density": density, "kept": density})
+    chart = alt.Chart(inline(rows))
     return styled(
         alt.Chart(inline(alike))
         .mark_line(color=GREY, strokeDash=[6, 4], strokeWidth=1.25)
         .encode(x=x, y=y),
-        over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, detail="layer:N"),
-        over.mark_point(filled=True, size=40, opacity=1).encode(
-            x=x,
-            y=y,
-            color=colour,
-            tooltip=tips,
+        chart.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour, detail="layer:N"),
+        chart.mark_point(filled=True, size=40, opacity=1).encode(
+            x=x, y=y, color=colour, tooltip=tips
         ),
         height=300,
     )
+
+
+def _density_by_round(records: Sequence[Record]) -> dict[int, float]:
+    """Return the mean density of the replicates, in percent, by round."""
+    densities: dict[int, list[float]] = {}
+    for record in records:
+        densities.setdefault(record["round"], []).append(record["density"])
+    return {index: 100 * sum(values) / len(values) for index, values in densities.items()}
+
+
+def _layer_rows(
+    records: Sequence[Record], names: Sequence[str], densities: Mapping[int, float]
+) -> list[dict[str, Any]]:
+    """Return what `layers` draws: the mean share that each layer keeps in each round."""
+    shares: dict[tuple[int, str], list[float]] = {}
+    for record in records:
+        for name, (kept, size) in record["layers"].items():
+            shares.setdefault((record["round"], name), []).append(kept / size)
+    rows = []
+    for (index, name), values in shares.items():
+        if any(values):  # zero has no place on a logarithmic axis
+            rows.append(
+                {
+                    "layer": name.removesuffix(".weight"),
+                    "depth": names.index(name),
+                    "round": index,
+                    "density": densities[index],
+                    "kept": 100 * sum(values) / len(values),
+                }
+            )
+    return rows
+
+
+def _depth_colour(names: Sequence[str]) -> alt.Color:
+    """Return the colours of layers: with a legend of names, or of many a scale of depths."""
+    from tombola.ground.extras import altair as alt
+
+    if len(names) > len(PALETTE):
+        return alt.Color(
+            "depth:Q",
+            scale=alt.Scale(range=ordered_colours(3)),
+            legend=alt.Legend(title="layer, first to last"),
+        )
+    shown = [name.removesuffix(".weight") for name in names]
+    palette = alt.Scale(domain=shown, range=ordered_colours(len(shown)))
+    return alt.Color("layer:N", scale=palette, legend=legend_of(shown))
 
 
 def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY) -> alt.LayerChart:
@@ -467,28 +583,26 @@ def curves(records: Sequence[Record], density: float, metric: Metric = ACCURACY)
     """
     from tombola.ground.extras import altair as alt
 
-    chosen: dict[str, dict[int, Record]] = {}
-    for record in sorted(records, key=lambda record: int(record["round"])):
-        if record.get("curve") and comparisons.reaches(record, density):
-            first = chosen.setdefault(record["arm"], {})
-            first.setdefault(record["replicate"], record)
+    arms = aggregate.arms(records)
+    with_curve = [record for record in records if record.get("curve")]
+    tickets: dict[str, dict[int, Record]] = {}
+    for record in sorted(with_curve, key=lambda record: int(record["round"])):
+        if comparisons.reaches(record, density):
+            tickets.setdefault(record["arm"], {}).setdefault(record["replicate"], record)
+    # Reversed, so that the arm that comes first wins.
+    dense = {r["replicate"]: r for r in reversed(with_curve) if r["round"] == 0}
     # In the order of all other charts and tables, not in that in which arms come to the density.
-    chosen = {arm: chosen[arm] for arm in aggregate.arms(records) if arm in chosen}
-    dense = {r["replicate"]: r for r in reversed(records) if r["round"] == 0 and r.get("curve")}
+    drawn = {arm: tickets[arm] for arm in arms if arm in tickets} | {aggregate.DENSE: dense}
     rows: list[dict[str, Any]] = []
     marked: list[dict[str, Any]] = []
-    for arm, by_replicate in {**chosen, aggregate.DENSE: dense}.items():
+    for arm, by_replicate in drawn.items():
         points = _mean_curve(arm, list(by_replicate.values()), metric)
         rows += points
         # A mark at every look would hide the line.
         marked += points[:: max(1, len(points) // _MARKS_OF_A_CURVE)]
-    arms = aggregate.arms(records)
-    shown = [*chosen, aggregate.DENSE]
-    colour_of = {**colours(arms), aggregate.DENSE: GREY}
-    mark_of = {**marks(arms), aggregate.DENSE: "stroke"}
-    legend = legend_of(shown)
-    palette = alt.Scale(domain=shown, range=[colour_of[name] for name in shown])
-    shapes = alt.Scale(domain=shown, range=[mark_of[name] for name in shown])
+    legend = legend_of(list(drawn))
+    palette = scale_of(list(drawn), {**colours(arms), aggregate.DENSE: GREY})
+    shapes = scale_of(list(drawn), {**marks(arms), aggregate.DENSE: "stroke"})
     colour = alt.Color("arm:N", scale=palette, legend=legend)
     shape = alt.Shape("arm:N", scale=shapes, legend=legend)
     x = alt.X("step:Q", title="Training step")
@@ -558,9 +672,6 @@ def boxes(
     """
     from tombola.ground.extras import altair as alt
 
-    names = aggregate.arms(records)
-    shown = [aggregate.DENSE, *names]
-    palette = {**colours(names), aggregate.DENSE: GREY}
     by_density = {}
     reached = set()
     for target in targets:
@@ -568,34 +679,26 @@ def boxes(
         if any(row["ticket"] for row in rows):
             by_density[target] = rows
             reached |= {row["arm"] for row in rows}
-    here = [name for name in shown if name in reached]
-    columns = min(3, len(by_density))
-    scale = alt.Scale(domain=here, range=[palette[name] for name in here])
-    colour = alt.Color("arm:N", scale=scale, legend=None)
+    # All panels have the same arms, so that each stands at the same place in all of them.
+    names = aggregate.arms(records)
+    shown = [name for name in (aggregate.DENSE, *names) if name in reached]
+    colour = alt.Color(
+        "arm:N", scale=scale_of(shown, {**colours(names), aggregate.DENSE: GREY}), legend=None
+    )
     axis = alt.Axis(labelAngle=-40, labelLimit=110, grid=False, ticks=False)
-    drawn = []
+    x = alt.X("arm:N", sort=shown, scale=alt.Scale(domain=shown), title=None, axis=axis)
+    columns = min(3, len(by_density))
+    panels = []
     for index, (target, rows) in enumerate(by_density.items()):
-        x = alt.X("arm:N", sort=here, scale=alt.Scale(domain=here), title=None, axis=axis)
         y = alt.Y(
             f"{metric.name}:Q",
             title=None if index % columns else metric.axis(f"Test {metric.title}"),
             scale=alt.Scale(domain=around(rows, metric), nice=False, zero=False),
             axis=alt.Axis(tickCount=5, minExtent=34),
         )
-        over = alt.Chart(inline(rows))
-        drawn.append(
+        panels.append(
             alt.layer(
-                over.mark_boxplot(extent="min-max", size=16, opacity=0.55).encode(
-                    x=x, y=y, color=colour
-                ),
-                over.mark_point(filled=True, size=16, opacity=0.9).encode(
-                    x=x,
-                    y=y,
-                    color=colour,
-                    tooltip=tooltip(
-                        "arm", "density", metric.name, "at", "replicate", metric=metric
-                    ),
-                ),
+                *_draw_boxes(rows, x, y, colour, metric),
                 width=WIDTH_OF_ROW // columns - 60,
                 height=190,
                 title=alt.Title(
@@ -607,7 +710,23 @@ def boxes(
                 ),
             )
         )
-    return side_by_side(drawn, columns)
+    return side_by_side(panels, columns)
+
+
+def _draw_boxes(
+    rows: Sequence[dict[str, Any]], x: alt.X, y: alt.Y, colour: alt.Color, metric: Metric
+) -> list[alt.Chart]:
+    """Draw a box an arm, and its replicates as points over it."""
+    from tombola.ground.extras import altair as alt
+
+    chart = alt.Chart(inline(rows))
+    tips = tooltip("arm", "density", metric.name, "at", "replicate", metric=metric)
+    return [
+        chart.mark_boxplot(extent="min-max", size=16, opacity=0.55).encode(x=x, y=y, color=colour),
+        chart.mark_point(filled=True, size=16, opacity=0.9).encode(
+            x=x, y=y, color=colour, tooltip=tips
+        ),
+    ]
 
 
 def _boxed(
@@ -618,31 +737,28 @@ def _boxed(
     """
     chosen: dict[tuple[str, int], tuple[Record, bool]] = {}
     for record in sorted(records, key=lambda record: int(record["round"])):
-        arm, k = record["arm"], record["replicate"]
+        arm, replicate = record["arm"], record["replicate"]
         if record[metric.test] is None:
             continue
         if record["round"] == 0:
-            chosen.setdefault((aggregate.DENSE, k), (record, False))
+            chosen.setdefault((aggregate.DENSE, replicate), (record, False))
         elif record["density"] == 1:  # trained longer: the last round is all there is
-            chosen[arm, k] = record, False
+            chosen[arm, replicate] = record, False
         elif comparisons.reaches(record, target):
-            chosen.setdefault((arm, k), (record, True))
+            chosen.setdefault((arm, replicate), (record, True))
     rows = []
-    for (arm, k), (record, ticket) in chosen.items():
-        early = None if arm in ends else aggregate.early_value(record, metric)
-        value, at = (
-            (metric.scale * record[metric.test], "the end")
-            if early is None
-            else (early, "early stop")
-        )
+    for (arm, replicate), (record, is_ticket) in chosen.items():
+        value, moment = aggregate.early_value(record, metric), "early stop"
+        if arm in ends or value is None:
+            value, moment = metric.scale * record[metric.test], "the end"
         rows.append(
             {
                 "arm": arm,
-                "ticket": ticket,
+                "ticket": is_ticket,
                 "density": 100 * record["density"],
                 metric.name: value,
-                "at": at,
-                "replicate": k,
+                "at": moment,
+                "replicate": replicate,
             }
         )
     return rows
@@ -659,34 +775,28 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     from tombola.ground.extras import altair as alt
 
     colour, shape = arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
-    over = alt.Chart(inline(rows))
     last = max(row["round"] for row in rows)
-    x = alt.X(
-        "round:Q",
-        title="Round",
-        scale=alt.Scale(domain=[0.5, last + 0.5], nice=False),
-        axis=alt.Axis(values=list(range(1, last + 1, last // 15 + 1)), format="d", grid=False),
-    )
-    scale: dict[str, Any] = {
-        "scale": alt.Scale(zero=False),
-        "title": "Kept by all, of the weights before the round (%)",
-    }
+    x = _round_axis(1, last, [0.5, last + 0.5])
+
+    def y(field: str) -> alt.Y:
+        title = "Kept by all, of the weights before the round (%)"
+        return alt.Y(f"{field}:Q", scale=alt.Scale(zero=False), title=title)
+
     tips = [
         alt.Tooltip("arm:N"),
         alt.Tooltip("round:N"),
         alt.Tooltip("kept:Q", title="kept %", format=".2f"),
         alt.Tooltip("chance:Q", title="by chance %", format=".2f"),
     ]
+    chart = alt.Chart(inline(rows))
     return styled(
-        over.mark_area(opacity=0.08).encode(
-            x=x, y=alt.Y("lowest:Q", **scale), y2="highest:Q", color=colour
+        chart.mark_area(opacity=0.08).encode(x=x, y=y("lowest"), y2="highest:Q", color=colour),
+        chart.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(
+            x=x, y=y("chance"), color=colour
         ),
-        over.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(
-            x=x, y=alt.Y("chance:Q", **scale), color=colour
-        ),
-        over.mark_line(strokeWidth=2).encode(x=x, y=alt.Y("kept:Q", **scale), color=colour),
-        over.mark_point(filled=True, size=60, opacity=1).encode(
-            x=x, y=alt.Y("kept:Q", **scale), color=colour, shape=shape, tooltip=tips
+        chart.mark_line(strokeWidth=2).encode(x=x, y=y("kept"), color=colour),
+        chart.mark_point(filled=True, size=60, opacity=1).encode(
+            x=x, y=y("kept"), color=colour, shape=shape, tooltip=tips
         ),
         height=300,
     )
@@ -708,22 +818,7 @@ def matrix(
     """
     from tombola.ground.extras import altair as alt
 
-    known = [cell["difference"] for cell in cells if cell["difference"] is not None]
-    signed = any(known)
-    most = max(map(abs, known), default=1.0) or 1.0
-    accuracies = [cell["accuracy"] for cell in cells]
-    # Light ends, so that black text is read on every one of them.
-    scale = (
-        alt.Scale(
-            domain=[-most, 0, most], range=["#f2b25c", "#ffffff", "#85c5ee"], interpolate="rgb"
-        )
-        if signed
-        else alt.Scale(domain=[min(accuracies), max(accuracies)], range=["#ffffff", "#85c5ee"])
-    )
-    of, title = ("difference", "points from dense") if signed else ("accuracy", "test accuracy %")
-    legend = alt.Legend(
-        title=title, orient="top", gradientLength=120, format="+.1f" if signed else ".1f"
-    )
+    fill = _cell_colour(cells)
     x = alt.X(
         "data:N",
         sort=list(data),
@@ -733,23 +828,42 @@ def matrix(
     y = alt.Y(
         "ticket:N", sort=list(tickets), title=None, axis=alt.Axis(labelLimit=240, labelPadding=8)
     )
-    over = alt.Chart(inline(cells))
     tips = [
         *tooltip("ticket", "data", "accuracy"),
         alt.Tooltip("difference:Q", title="points from dense", format="+.2f"),
         *tooltip("replicates"),
     ]
-    spread = any(cell["deviation"] for cell in cells)
+    chart = alt.Chart(inline(cells))
+    # The accuracy moves up where its deviation stands below.
+    up = -6 if any(cell["deviation"] for cell in cells) else 0
     return styled(
-        over.mark_rect(stroke=PAPER, strokeWidth=2).encode(
-            x=x, y=y, color=alt.Color(f"{of}:Q", scale=scale, legend=legend), tooltip=tips
-        ),
-        over.mark_text(fontSize=13, dy=-6 if spread else 0, color=INK_ON_LIGHT).encode(
+        chart.mark_rect(stroke=PAPER, strokeWidth=2).encode(x=x, y=y, color=fill, tooltip=tips),
+        chart.mark_text(fontSize=13, dy=up, color=INK_ON_LIGHT).encode(
             x=x, y=y, text=alt.Text("accuracy:Q", format=".2f")
         ),
-        over.mark_text(fontSize=10, dy=9, color=INK_ON_LIGHT).encode(x=x, y=y, text="deviation:N"),
+        chart.mark_text(fontSize=10, dy=9, color=INK_ON_LIGHT).encode(x=x, y=y, text="deviation:N"),
         height=44 * max(1, len(tickets)),
     )
+
+
+def _cell_colour(cells: Sequence[dict[str, Any]]) -> alt.Color:
+    """Return the colours of cells, with light ends, so that black text is read on all of them."""
+    from tombola.ground.extras import altair as alt
+
+    known = [cell["difference"] for cell in cells if cell["difference"] is not None]
+    if any(known):
+        most = max(map(abs, known))
+        field, title, form = "difference", "points from dense", "+.1f"
+        scale = alt.Scale(
+            domain=[-most, 0, most], range=["#f2b25c", "#ffffff", "#85c5ee"], interpolate="rgb"
+        )
+    else:
+        accuracies = [cell["accuracy"] for cell in cells]
+        field, title, form = "accuracy", "test accuracy %", ".1f"
+        domain = [min(accuracies), max(accuracies)]
+        scale = alt.Scale(domain=domain, range=["#ffffff", "#85c5ee"])
+    legend = alt.Legend(title=title, orient="top", gradientLength=120, format=form)
+    return alt.Color(f"{field}:Q", scale=scale, legend=legend)
 
 
 def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.LayerChart:
@@ -770,7 +884,6 @@ def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.Layer
         scale=alt.Scale(domain=names, range=palette),
         legend=legend_of(names),
     )
-    over = alt.Chart(inline(rows))
     x = alt.X("at:Q", title="Place on the line: 0 the first training, 1 the second")
     y = alt.Y(
         "error:Q", title=metric.axis(f"Test {metric.error_title}"), scale=alt.Scale(zero=False)
@@ -782,9 +895,10 @@ def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.Layer
         alt.Tooltip("error:Q", title=error_title, format=".2f"),
         alt.Tooltip("replicates:N"),
     ]
+    chart = alt.Chart(inline(rows))
     return styled(
-        over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
-        over.mark_point(filled=True, size=40, opacity=1).encode(
+        chart.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+        chart.mark_point(filled=True, size=40, opacity=1).encode(
             x=x, y=y, color=colour, tooltip=tips
         ),
         height=300,
@@ -805,49 +919,25 @@ def barrier(
     """
     from tombola.ground.extras import altair as alt
 
-    own = [
-        record for record in records if record.get("barrier") is not None and record["density"] > 0
-    ]
-    names = list(dict.fromkeys(record["arm"] for record in own))
-    singles = []
-    by_round: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for record in own:
-        single = {
-            "arm": record["arm"],
-            "replicate": record["replicate"],
-            "round": record["round"],
-            "density": 100 * record["density"],
-            "barrier": metric.scale * record["barrier"],
-        }
-        singles.append(single)
-        by_round.setdefault((record["arm"], record["round"]), []).append(single)
-    means = []
-    for (arm, index), here in by_round.items():
-        means.append(
-            {
-                "arm": arm,
-                "round": index,
-                "replicates": len(here),
-                "density": sum(single["density"] for single in here) / len(here),
-                "barrier": sum(single["barrier"] for single in here) / len(here),
-            }
-        )
-    x = alt.X(
-        "density:Q", title="Density: weights kept (%, log scale)", **density_axis(own, reverse=True)
-    )
+    known = []
+    for record in records:
+        if record.get("barrier") is not None and record["density"] > 0:
+            known.append(record)
+    rows, means = _barrier_rows(known, metric)
+    names = list(dict.fromkeys(row["arm"] for row in rows))
+    x = density_x(known)
     unit = f"{metric.points} of test {metric.error_title}".strip()
     y = alt.Y("barrier:Q", title=f"Barrier ({unit})")
     colour, shape = arm_encodings(aggregate.arms(records), names)
-    over_means, over_singles = alt.Chart(inline(means)), alt.Chart(inline(singles))
-    tip = alt.Tooltip(
-        "barrier:Q", title=", ".join(filter(None, ("barrier", metric.points))), format=".2f"
-    )
+    title = f"barrier, {metric.points}" if metric.points else "barrier"
+    tip = alt.Tooltip("barrier:Q", title=title, format=".2f")
+    over_means, over_replicates = alt.Chart(inline(means)), alt.Chart(inline(rows))
     limit = [] if stable is None else [{"barrier": metric.scale * stable}]
     return styled(
         alt.Chart(inline(limit))
         .mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
         .encode(y=y),
-        over_singles.mark_point(filled=True, size=14, opacity=0.45, shape="circle").encode(
+        over_replicates.mark_point(filled=True, size=14, opacity=0.45, shape="circle").encode(
             x=x, y=y, color=colour, tooltip=[*tooltip("arm", "replicate", "round", "density"), tip]
         ),
         over_means.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
@@ -860,6 +950,36 @@ def barrier(
         ),
         height=300,
     )
+
+
+def _barrier_rows(
+    records: Sequence[Record], metric: Metric
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what `barrier` draws: a row a replicate, and their means by arm and round."""
+    rows = []
+    by_round: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for record in records:
+        row = {
+            "arm": record["arm"],
+            "replicate": record["replicate"],
+            "round": record["round"],
+            "density": 100 * record["density"],
+            "barrier": metric.scale * record["barrier"],
+        }
+        rows.append(row)
+        by_round.setdefault((record["arm"], record["round"]), []).append(row)
+    means = []
+    for (arm, index), replicates in by_round.items():
+        means.append(
+            {
+                "arm": arm,
+                "round": index,
+                "replicates": len(replicates),
+                "density": sum(row["density"] for row in replicates) / len(replicates),
+                "barrier": sum(row["barrier"] for row in replicates) / len(replicates),
+            }
+        )
+    return rows, means
 
 
 def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerChart:
@@ -877,26 +997,22 @@ def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.Layer
     """
     from tombola.ground.extras import altair as alt
 
-    called = {row["arm"]: row["pair"] for row in rows}
-    colour, shape = arm_encodings(arms, list(called), called)
-    switch = arm_switch(list(called))
-    over = alt.Chart(inline(rows)).transform_filter(switch)
-    x = alt.X(
-        "density:Q",
-        title="Density: weights kept (%, log scale)",
-        **density_axis([{"density": row["density"] / 100} for row in rows], reverse=True),
-    )
+    pair_of = {row["arm"]: row["pair"] for row in rows}
+    colour, shape = arm_encodings(arms, list(pair_of), pair_of)
+    switch = arm_switch(list(pair_of))
+    chart = alt.Chart(inline(rows)).transform_filter(switch)
+    x = density_x(as_fractions(rows))
 
-    def y(of: str) -> alt.Y:
+    def y(field: str) -> alt.Y:
         return alt.Y(
-            f"{of}:Q",
+            f"{field}:Q",
             title="Pruned by both, of those pruned by either (%)",
             scale=alt.Scale(domain=[0, 100]),
         )
 
-    def line(of: str, width: float, dash: Sequence[int] = ()) -> alt.Chart:
-        drawn: alt.Chart = over.mark_line(strokeWidth=width, strokeDash=list(dash)).encode(
-            x=x, y=y(of), color=colour
+    def line(field: str, width: float, dash: Sequence[int] = ()) -> alt.Chart:
+        drawn: alt.Chart = chart.mark_line(strokeWidth=width, strokeDash=list(dash)).encode(
+            x=x, y=y(field), color=colour
         )
         return drawn
 
@@ -910,12 +1026,14 @@ def similarity(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.Layer
         alt.Tooltip("most:Q", title="at most %", format=".2f"),
         alt.Tooltip("start:Q", title="by initial weights %", format=".2f"),
     ]
-    few = [line("most", 1.25, (1, 3)), line("start", 1)] if len(called) <= FEW_PAIRS else []
+    bounds = []
+    if len(pair_of) <= FEW_PAIRS:
+        bounds = [line("most", 1.25, (1, 3)), line("start", 1)]
     return styled(
-        *few,
+        *bounds,
         line("chance", 1.5, (5, 4)),
         line("jaccard", 2),
-        over.mark_point(filled=True, size=60, opacity=1)
+        chart.mark_point(filled=True, size=60, opacity=1)
         .encode(x=x, y=y("jaccard"), color=colour, shape=shape, tooltip=tips)
         .add_params(switch),
         height=340,

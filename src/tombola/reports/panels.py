@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from tombola.evidence import ledger
@@ -24,10 +25,12 @@ from tombola.reports.drawing import (
     PRUNED,
     arm_encodings,
     arm_switch,
+    as_fractions,
     colours,
-    density_axis,
+    density_x,
     inline,
     panel,
+    scale_of,
     stacked,
     styled,
 )
@@ -60,35 +63,64 @@ def differences(
     from tombola.ground.extras import altair as alt
 
     metric = compared[0].metric
-    shown = aggregate.few(sorted({one.density for one in compared}, reverse=True))
-    chosen = [one for one in compared if one.density in shown]
-    rows, (low, high), margin = _difference_rows(chosen, metric)
+    densities = sorted({comparison.density for comparison in compared}, reverse=True)
+    shown = aggregate.few(densities)
+    chosen = [comparison for comparison in compared if comparison.density in shown]
+    margins = [comparison.margin for comparison in chosen if comparison.margin is not None]
+    margin = metric.scale * max(margins, default=0.0)
+    ends = _difference_ends(chosen, margin)
+    rows = _difference_rows(chosen, ends)
     pairs = list(dict.fromkeys(row["arms"] for row in rows))
     firsts = list(dict.fromkeys(row["arm"] for row in rows))
     labels = [f"{percent(density)} %" for density in shown]
-    colour, shape = arm_encodings(arms or firsts, firsts, legend=False)
-    scale = alt.Scale(domain=[low, high], nice=False)
-    y = alt.Y("arms:N", sort=pairs, title=None, axis=alt.Axis(**_NAMES, domain=False))
-    offset = alt.YOffset("density:N", sort=labels, scale=alt.Scale(paddingOuter=0.6))
-    over = alt.Chart(inline(rows))
 
-    def x(of: str) -> alt.X:
+    def x(field: str) -> alt.X:
         return alt.X(
-            f"{of}:Q",
+            f"{field}:Q",
             title=metric.axis("First arm minus second", differences=True),
-            scale=scale,
+            scale=alt.Scale(domain=ends, nice=False),
             axis=alt.Axis(tickCount=8),
         )
 
-    def cut(of: str, end: str, symbol: str) -> alt.Chart:
-        drawn: alt.Chart = (
-            over.transform_filter(f"datum['{of}'] != datum['{end}']")
+    colour, shape = arm_encodings(arms or firsts, firsts, legend=False)
+    place = {
+        "y": alt.Y("arms:N", sort=pairs, title=None, axis=alt.Axis(**_NAMES, domain=False)),
+        "yOffset": alt.YOffset("density:N", sort=labels, scale=alt.Scale(paddingOuter=0.6)),
+    }
+    chart = alt.Chart(inline(rows))
+    zero = alt.Chart(inline([{"zero": 0.0, "from": -margin, "to": margin}]))
+    band = []
+    if margin:
+        band.append(zero.mark_rect(color=GREY, opacity=0.14).encode(x=x("from"), x2="to:Q"))
+    arrows = []
+    for end, cut_off, symbol in (
+        ("low", "from", "triangle-left"),
+        ("high", "to", "triangle-right"),
+    ):
+        arrows.append(
+            chart.transform_filter(f"datum['{end}'] != datum['{cut_off}']")
             .mark_point(filled=True, shape=symbol, size=45, opacity=1)
-            .encode(x=x(end), y=y, yOffset=offset, color=colour)
+            .encode(x=x(cut_off), color=colour, **place)
         )
-        return drawn
+    return styled(
+        *band,
+        zero.mark_rule(color=GREY, strokeWidth=1.25).encode(x=x("zero")),
+        chart.mark_rule(strokeWidth=2).encode(x=x("from"), x2="to:Q", color=colour, **place),
+        *arrows,
+        chart.mark_point(filled=True, size=65, opacity=1).encode(
+            x=x("mean"), color=colour, shape=shape, tooltip=_difference_tips(), **place
+        ),
+        chart.mark_text(align="left", dx=7, fontSize=11, color=GREY).encode(
+            x=x("to"), text="density:N", **place
+        ),
+        height=(13 * len(labels) + 9) * len(pairs),
+    )
 
-    tips = [
+
+def _difference_tips() -> list[alt.Tooltip]:
+    from tombola.ground.extras import altair as alt
+
+    return [
         alt.Tooltip("arms:N"),
         alt.Tooltip("density:N"),
         alt.Tooltip("mean:Q", title="difference", format="+.2f"),
@@ -98,62 +130,44 @@ def differences(
         alt.Tooltip("verdict:N"),
         alt.Tooltip("p:Q", format=".3f"),
     ]
-    zero = alt.Chart(inline([{"zero": 0.0, "from": -margin, "to": margin}]))
-    band = []
-    if margin:
-        band.append(zero.mark_rect(color=GREY, opacity=0.14).encode(x=x("from"), x2="to:Q"))
-    return styled(
-        *band,
-        zero.mark_rule(color=GREY, strokeWidth=1.25).encode(x=x("zero")),
-        over.mark_rule(strokeWidth=2).encode(
-            x=x("from"), x2="to:Q", y=y, yOffset=offset, color=colour
-        ),
-        cut("low", "from", "triangle-left"),
-        cut("high", "to", "triangle-right"),
-        over.mark_point(filled=True, size=65, opacity=1).encode(
-            x=x("mean"), y=y, yOffset=offset, color=colour, shape=shape, tooltip=tips
-        ),
-        over.mark_text(align="left", dx=7, fontSize=11, color=GREY).encode(
-            x=x("to"), y=y, yOffset=offset, text="density:N"
-        ),
-        height=(13 * len(labels) + 9) * len(pairs),
-    )
 
 
-def _difference_rows(
-    compared: Sequence[Comparison], metric: Metric
-) -> tuple[list[dict[str, Any]], tuple[float, float], float]:
-    """Return what `differences` draws, the ends of its axis, and the margin."""
-    means = [metric.scale * one.paired.mean for one in compared]
-    margins = [metric.scale * one.margin for one in compared if one.margin is not None]
-    margin = max(margins, default=0.0)
+def _difference_ends(compared: Sequence[Comparison], margin: float) -> list[float]:
+    """Return the ends of the axis: all means, the margin, and as much room again for intervals."""
+    means = [comparison.metric.scale * comparison.paired.mean for comparison in compared]
     room = max(0.5 * (max(means) - min(means)), 1.2 * margin, 0.5)
-    low, high = min(*means, -margin, 0.0) - room, max(*means, margin, 0.0) + room
+    return [min(*means, -margin, 0.0) - room, max(*means, margin, 0.0) + room]
+
+
+def _difference_rows(compared: Sequence[Comparison], ends: Sequence[float]) -> list[dict[str, Any]]:
+    """Return what `differences` draws: the mean and its interval, cut off at the ends of the axis;
+    without an interval both of its ends are the mean.
+    """
     rows = []
-    for one, mean in zip(compared, means, strict=True):
-        paired = one.paired
-        begin = mean if paired.low is None else metric.scale * paired.low
-        end = mean if paired.high is None else metric.scale * paired.high
+    for comparison in compared:
+        paired, scale = comparison.paired, comparison.metric.scale
+        low = scale * (paired.mean if paired.low is None else paired.low)
+        high = scale * (paired.mean if paired.high is None else paired.high)
         rows.append(
             {
-                "arm": one.arm,
-                "arms": f"{one.arm} - {one.other}",
-                "density": f"{percent(one.density)} %",
-                "mean": mean,
-                "low": begin,
-                "high": end,
-                "from": max(low, begin),
-                "to": min(high, end),
-                "n": len(one.values),
-                "verdict": one.verdict,
-                "p": one.p,
+                "arm": comparison.arm,
+                "arms": f"{comparison.arm} - {comparison.other}",
+                "density": f"{percent(comparison.density)} %",
+                "mean": scale * paired.mean,
+                "low": low,
+                "high": high,
+                "from": max(ends[0], low),
+                "to": min(ends[1], high),
+                "n": len(comparison.values),
+                "verdict": comparison.verdict,
+                "p": comparison.p,
             }
         )
-    return rows, (low, high), margin
+    return rows
 
 
-# how dark the parts of a bar are: the search, its evaluation, the evaluations before
-_DARK = (1.0, 0.6, 0.3)
+# The parts of a bar, and how dark each is.
+_PARTS = {"search": 1.0, "its evaluation": 0.6, "evaluations before": 0.3}
 
 
 def costs(
@@ -182,80 +196,100 @@ def costs(
     from tombola.ground.extras import altair as alt
 
     names = aggregate.arms(records)
-    by_density = {
-        density: _cost_rows(records, density, made_of, metric)
-        for density in aggregate.few(densities)
-    }
-    most = max(row["to"] for rows in by_density.values() for row in rows)
-    x: dict[str, Any] = {
-        "scale": alt.Scale(domain=[0, 1.3 * most], nice=False),
-        "axis": alt.Axis(tickCount=6),
-    }
-    shown = [(density, rows) for density, rows in by_density.items() if rows]
+    by_density = {}
+    most = 0.0
+    for density in aggregate.few(densities):
+        rows = _cost_rows(records, density, made_of, metric)
+        if rows:
+            by_density[density] = rows
+            most = max(most, *(row["to"] for row in rows))
     panels = []
-    for index, (density, rows) in enumerate(shown):
-        here = list(dict.fromkeys(row["arm"] for row in rows))
-        of_all = colours(names)
-        colour = alt.Color(
-            "arm:N", scale=alt.Scale(domain=here, range=[of_all[arm] for arm in here]), legend=None
-        )
-        y = alt.Y("arm:N", sort=here, title=None, axis=alt.Axis(**_NAMES))
-        along = alt.X(
-            "from:Q", title="Full-data trainings" if index == len(shown) - 1 else None, **x
-        )
-        over = alt.Chart(inline(rows))
-        tips = [
-            alt.Tooltip("arm:N"),
-            alt.Tooltip("part:N"),
-            alt.Tooltip("cost:Q", title="trainings", format=".1f"),
-            alt.Tooltip(f"{metric.name}:Q", title=metric.head, format=".2f"),
-            alt.Tooltip("rounds:Q", format=".1f"),
-            alt.Tooltip("replicates:Q"),
-        ]
-        dark = alt.Opacity("dark:Q", scale=None, legend=None)
+    for index, (density, rows) in enumerate(by_density.items(), start=1):
+        shown = list(dict.fromkeys(row["arm"] for row in rows))
+        along = {
+            "title": "Full-data trainings" if index == len(by_density) else None,
+            # Behind the longest bar there is room for its label.
+            "scale": alt.Scale(domain=[0, 1.3 * most], nice=False),
+            "axis": alt.Axis(tickCount=6),
+        }
+        y = alt.Y("arm:N", sort=shown, title=None, axis=alt.Axis(**_NAMES))
         panels.append(
             panel(
-                over.mark_bar(stroke=PAPER, strokeWidth=0.5).encode(
-                    x=along, x2="to:Q", y=y, color=colour, opacity=dark, tooltip=tips
-                ),
-                over.transform_filter("datum.last")
-                .mark_text(align="left", dx=5, fontSize=11, color=GREY)
-                .encode(x=alt.X("to:Q", **x), y=y, text="label:N"),
-                height=19 * len(here),
+                *_draw_costs(rows, along, y, scale_of(shown, colours(names)), metric),
+                height=19 * len(shown),
                 title=f"To reach {percent(density)} % density",
             )
         )
     return stacked(*panels, room=58 + 7 * max(map(len, names)))
 
 
+def _draw_costs(
+    rows: Sequence[dict[str, Any]],
+    along: Mapping[str, Any],
+    y: alt.Y,
+    palette: alt.Scale,
+    metric: Metric,
+) -> list[alt.Chart]:
+    """Draw a bar an arm, of three parts, and the metric at its end."""
+    from tombola.ground.extras import altair as alt
+
+    chart = alt.Chart(inline(rows))
+    tips = [
+        alt.Tooltip("arm:N"),
+        alt.Tooltip("part:N"),
+        alt.Tooltip("cost:Q", title="trainings", format=".1f"),
+        alt.Tooltip(f"{metric.name}:Q", title=metric.head, format=".2f"),
+        alt.Tooltip("rounds:Q", format=".1f"),
+        alt.Tooltip("replicates:Q"),
+    ]
+    return [
+        chart.mark_bar(stroke=PAPER, strokeWidth=0.5).encode(
+            x=alt.X("from:Q", **along),
+            x2="to:Q",
+            y=y,
+            color=alt.Color("arm:N", scale=palette, legend=None),
+            opacity=alt.Opacity("dark:Q", scale=None, legend=None),
+            tooltip=tips,
+        ),
+        chart.transform_filter("datum.last")
+        .mark_text(align="left", dx=5, fontSize=11, color=GREY)
+        .encode(x=alt.X("to:Q", scale=along["scale"], axis=along["axis"]), y=y, text="label:N"),
+    ]
+
+
 def _cost_rows(
     records: Sequence[Record], density: float, made_of: Mapping[str, str], metric: Metric
 ) -> list[dict[str, Any]]:
-    parts = ("search", "its evaluation", "evaluations before")
+    """Return the parts of all bars at a density, from left to right."""
     values = {row.arm: row.value for row in aggregate.by_target(records, [density], metric=metric)}
     rows: list[dict[str, Any]] = []
-    for one in ledger.to_reach(records, density, made_of):
-        if one.arm == DENSE or one.search is None or one.this_ticket is None or one.so_far is None:
+    for reached in ledger.to_reach(records, density, made_of):
+        if reached.search is None or reached.this_ticket is None or reached.so_far is None:
             continue
-        spread = values.get(one.arm)
-        to_this_ticket = max(one.search, one.this_ticket)
-        ends = [0.0, one.search, to_this_ticket, max(to_this_ticket, one.so_far)]
-        for index, (part, dark) in enumerate(zip(parts, _DARK, strict=True)):
+        if reached.arm == DENSE:
+            continue
+        spread = values.get(reached.arm)
+        begin = 0.0
+        ends = (reached.search, reached.this_ticket, reached.so_far)
+        for (part, dark), end in zip(_PARTS.items(), ends, strict=True):
+            # Each total is counted by itself, and a bar must not run backwards.
+            end = max(begin, end)
             rows.append(
                 {
-                    "arm": one.arm,
+                    "arm": reached.arm,
                     "part": part,
                     "dark": dark,
-                    "from": ends[index],
-                    "to": ends[index + 1],
-                    "cost": ends[index + 1] - ends[index],
-                    "last": index == len(parts) - 1,
+                    "from": begin,
+                    "to": end,
+                    "cost": end - begin,
+                    "last": part == "evaluations before",
                     metric.name: None if spread is None else metric.scale * spread.mean,
-                    "rounds": one.rounds,
+                    "rounds": reached.rounds,
                     "label": "" if spread is None else metric.shown(spread.mean),
-                    "replicates": one.replicates,
+                    "replicates": reached.replicates,
                 }
             )
+            begin = end
     return rows
 
 
@@ -276,8 +310,9 @@ def metric_and_rounds(
     """
     from tombola.ground.extras import altair as alt
 
-    names, values, rounds, x = _metric_and_rounds(records, arms, metric)
-    colour, shape = arm_encodings(names, arms)
+    values, rounds = _metric_and_rounds(records, arms, metric)
+    x = density_x([record for record in records if record["arm"] in arms])
+    colour, shape = arm_encodings(aggregate.arms(records), arms)
     left = alt.Y(
         "mean:Q",
         title=metric.axis(f"Test {metric.title}", more="solid"),
@@ -286,19 +321,19 @@ def metric_and_rounds(
     right = alt.Y(
         "mean:Q", title="Rounds (dashed)", axis=alt.Axis(grid=False, tickMinStep=1, format="d")
     )
-    of_metric, of_rounds = (alt.Chart(inline(rows)) for rows in (values, rounds))
+    over_values, over_rounds = alt.Chart(inline(values)), alt.Chart(inline(rounds))
     chart: alt.LayerChart = styled(
         _together(
-            of_metric.mark_line(strokeWidth=2).encode(x=x, y=left, color=colour),
-            of_metric.mark_point(filled=True, size=60, opacity=1).encode(
+            over_values.mark_line(strokeWidth=2).encode(x=x, y=left, color=colour),
+            over_values.mark_point(filled=True, size=60, opacity=1).encode(
                 x=x, y=left, color=colour, shape=shape, tooltip=_tips(metric.head, ".2f")
             ),
         ),
         _together(
-            of_rounds.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(
+            over_rounds.mark_line(strokeWidth=1.5, strokeDash=[5, 4]).encode(
                 x=x, y=right, color=colour
             ),
-            of_rounds.mark_point(filled=False, size=40, opacity=1).encode(
+            over_rounds.mark_point(filled=False, size=40, opacity=1).encode(
                 x=x, y=right, color=colour, shape=shape, tooltip=_tips("rounds", ".1f")
             ),
         ),
@@ -328,21 +363,22 @@ def rounds(
         COLT, arXiv:2212.12770, Fig. 5, has both in one picture with two scales, see
         `metric_and_rounds`.
     """
-    names, values, taken, _ = _metric_and_rounds(records, arms, metric)
+    values, taken = _metric_and_rounds(records, arms, metric)
     return _over_density(
-        names,
-        [(metric.axis(f"Test {metric.title}"), values, ".2f", 210), ("Rounds", taken, ".1f", 130)],
+        aggregate.arms(records),
+        [
+            _Panel(metric.axis(f"Test {metric.title}"), values, ".2f", 210),
+            _Panel("Rounds", taken, ".1f", 130),
+        ],
     )
 
 
 def _metric_and_rounds(
     records: Sequence[Record], arms: Sequence[str], metric: Metric
-) -> tuple[list[str], list[dict[str, Any]], list[dict[str, Any]], alt.X]:
-    names = aggregate.arms(records)
-    own = [record for record in records if record["arm"] in arms]
-    values = _rows(own, lambda record: aggregate.scaled(record[metric.test], metric))
-    taken = _rows(own, lambda record: float(record["round"]))
-    return names, values, taken, _density(own, title=True)
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    drawn = [record for record in records if record["arm"] in arms]
+    values = _rows(drawn, lambda record: aggregate.scaled(record[metric.test], metric))
+    return values, _rows(drawn, lambda record: float(record["round"]))
 
 
 def early_stop(records: Sequence[Record], metric: Metric = ACCURACY) -> alt.VConcatChart:
@@ -355,35 +391,29 @@ def early_stop(records: Sequence[Record], metric: Metric = ACCURACY) -> alt.VCon
     Source:
         Frankle & Carbin 2019, arXiv:1803.03635, Fig. 3 and 4; COLT, arXiv:2212.12770, on the gap.
     """
-    names, own = aggregate.arms(records), _of_tickets(records)
-    few = len({record["arm"] for record in own}) <= len(PALETTE)
-    gaps = _rows(own, lambda record: aggregate.above_test(record, metric))
-    if few:
-        gaps += _rows(own, lambda record: aggregate.above_valid(record, metric), dashed=True)
+    tickets = _of_tickets(records)
+    early = _rows(tickets, lambda record: aggregate.early_value(record, metric))
+    steps = _rows(tickets, lambda record: record["early_stop_step"])
+    gaps = _rows(tickets, lambda record: aggregate.above_test(record, metric))
+    # Two lines an arm can be told apart while each arm has a colour of its own.
+    if len({record["arm"] for record in tickets}) <= len(PALETTE):
+        gaps += _rows(tickets, lambda record: aggregate.above_valid(record, metric), dashed=True)
     title = metric.title[:1].upper() + metric.title[1:]
-    early = _rows(own, lambda record: aggregate.early_value(record, metric))
     return _over_density(
-        names,
+        aggregate.arms(records),
         [
-            (metric.axis(f"{title} at early stop"), early, ".2f", 170),
-            (
-                "Early stop (step)",
-                _rows(own, lambda record: record["early_stop_step"]),
-                ",.0f",
-                170,
-            ),
-            (metric.axis("Train - test", differences=True), gaps, ".2f", 170),
+            _Panel(metric.axis(f"{title} at early stop"), early, ".2f", 170),
+            _Panel("Early stop (step)", steps, ",.0f", 170),
+            _Panel(metric.axis("Train - test", differences=True), gaps, ".2f", 170),
         ],
     )
 
 
 def distance(records: Sequence[Record]) -> alt.VConcatChart:
     """Draw, over density, how far the kept weights went in a training from where it began."""
-    names, own = aggregate.arms(records), _of_tickets(records)
+    rows = _rows(_of_tickets(records), lambda record: record.get("distance"))
     title = "Change of a kept weight (root mean square)"
-    return _over_density(
-        names, [(title, _rows(own, lambda record: record.get("distance")), ".4f", 260)]
-    )
+    return _over_density(aggregate.arms(records), [_Panel(title, rows, ".4f", 260)])
 
 
 def _of_tickets(records: Sequence[Record]) -> list[Record]:
@@ -395,43 +425,30 @@ def _of_tickets(records: Sequence[Record]) -> list[Record]:
 
 
 def _rows(records: Sequence[Record], of: Value, *, dashed: bool = False) -> list[dict[str, Any]]:
-    """Return means over replicates, by arm and round, of what is known; a density of zero has
-    no place on the axis.
-    """
-    densities: dict[tuple[str, int], list[float]] = {}
-    values: dict[tuple[str, int], list[float]] = {}
+    """Return means over replicates, by arm and round, of what is known."""
+    by_round: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for record in records:
         value = of(record)
+        # A density of zero has no place on a logarithmic axis.
         if value is not None and record["density"] > 0:
             place = record["arm"], record["round"]
-            densities.setdefault(place, []).append(record["density"])
-            values.setdefault(place, []).append(value)
+            by_round.setdefault(place, []).append((record["density"], value))
     rows = []
-    for arm, index in sorted(values, key=lambda place: place[1]):
-        here = values[arm, index]
+    for arm, index in sorted(by_round, key=lambda place: place[1]):
+        densities, values = zip(*by_round[arm, index], strict=True)
         rows.append(
             {
                 "arm": arm,
                 "round": index,
-                "density": 100 * statistics.fmean(densities[arm, index]),
-                "mean": statistics.fmean(here),
-                "lowest": min(here),
-                "highest": max(here),
-                "replicates": len(here),
+                "density": 100 * statistics.fmean(densities),
+                "mean": statistics.fmean(values),
+                "lowest": min(values),
+                "highest": max(values),
+                "replicates": len(values),
                 "dashed": dashed,
             }
         )
     return rows
-
-
-def _density(records: Sequence[Mapping[str, Any]], *, title: bool) -> alt.X:
-    from tombola.ground.extras import altair as alt
-
-    return alt.X(
-        "density:Q",
-        title="Density: weights kept (%, log scale)" if title else None,
-        **density_axis(records, reverse=True),
-    )
 
 
 def _tips(title: str, form: str) -> list[alt.Tooltip]:
@@ -448,58 +465,91 @@ def _tips(title: str, form: str) -> list[alt.Tooltip]:
     ]
 
 
-def _over_density(
-    names: Sequence[str], of: Sequence[tuple[str, Sequence[dict[str, Any]], str, int]]
-) -> alt.VConcatChart:
+@dataclass(frozen=True)
+class _Panel:
+    """One of the panels over a density axis.
+
+    Attributes:
+        title: Of its vertical axis.
+        rows: What `_rows` returns; without any, the panel is left out.
+        form: How the values are written.
+        height: In pixels.
+    """
+
+    title: str
+    rows: Sequence[dict[str, Any]]
+    form: str
+    height: int
+
+    def layers(
+        self, x: alt.X, colour: alt.Color, shape: alt.Shape, switch: alt.Parameter, crowded: float
+    ) -> list[alt.Chart]:
+        """Draw a band, a line and points an arm; dashed rows are a line alone.
+
+        Args:
+            x: The axis of densities.
+            colour: Of arms.
+            shape: Of arms.
+            switch: Which arms are shown.
+            crowded: How many times as many arms there are as colours: the more, the paler.
+        """
+        from tombola.ground.extras import altair as alt
+
+        def y(field: str) -> alt.Y:
+            return alt.Y(
+                f"{field}:Q",
+                title=self.title,
+                scale=alt.Scale(zero=False),
+                axis=alt.Axis(tickCount=5, minExtent=46),
+            )
+
+        plain = alt.Chart(inline([row for row in self.rows if not row["dashed"]]))
+        plain = plain.transform_filter(switch)
+        layers = [
+            plain.mark_area(opacity=0.1 / crowded**2).encode(
+                x=x, y=y("lowest"), y2="highest:Q", color=colour
+            )
+        ]
+        dashed = [row for row in self.rows if row["dashed"]]
+        if dashed:
+            layers.append(
+                alt.Chart(inline(dashed))
+                .transform_filter(switch)
+                .mark_line(strokeWidth=1.25, strokeDash=[5, 4])
+                .encode(x=x, y=y("mean"), color=colour)
+            )
+        layers += [
+            plain.mark_line(strokeWidth=2).encode(x=x, y=y("mean"), color=colour),
+            plain.mark_point(filled=True, size=45, opacity=1).encode(
+                x=x, y=y("mean"), color=colour, shape=shape, tooltip=_tips(self.title, self.form)
+            ),
+        ]
+        return layers
+
+
+def _over_density(names: Sequence[str], panels: Sequence[_Panel]) -> alt.VConcatChart:
     """Draw one panel below the other over the same density axis, arms with one legend.
 
     Args:
         names: All arms of the experiment.
-        of: Of each panel its title, rows, how numbers are written, and its height.
+        panels: From the top.
     """
-    from tombola.ground.extras import altair as alt
-
-    of = [one for one in of if one[1]]
-    everything = [row for _, rows, *_ in of for row in rows]
+    panels = [part for part in panels if part.rows]
+    everything = [row for part in panels for row in part.rows]
     drawn = {row["arm"] for row in everything}
-    here = [name for name in names if name in drawn]
-    every_density = [{"density": row["density"] / 100} for row in everything]
-    crowded = max(1.0, len(here) / len(PALETTE))
-    switch = arm_switch(here)
-    panels = []
-    for index, (title, rows, form, height) in enumerate(of):
-        colour, shape = arm_encodings(names, here)
-        x = _density(every_density, title=index == len(of) - 1)
-        y: dict[str, Any] = {
-            "title": title,
-            "scale": alt.Scale(zero=False),
-            "axis": alt.Axis(tickCount=5, minExtent=46),
-        }
-        plain = alt.Chart(inline([row for row in rows if not row["dashed"]])).transform_filter(
-            switch
-        )
-        dashed = [row for row in rows if row["dashed"]]
-        over_dashed = alt.Chart(inline(dashed)).transform_filter(switch)
-        layers = [
-            plain.mark_area(opacity=0.1 / crowded**2).encode(
-                x=x, y=alt.Y("lowest:Q", **y), y2="highest:Q", color=colour
-            ),
-            plain.mark_line(strokeWidth=2).encode(x=x, y=alt.Y("mean:Q", **y), color=colour),
-            plain.mark_point(filled=True, size=45, opacity=1).encode(
-                x=x, y=alt.Y("mean:Q", **y), color=colour, shape=shape, tooltip=_tips(title, form)
-            ),
-        ]
-        if dashed:
-            layers.insert(
-                1,
-                over_dashed.mark_line(strokeWidth=1.25, strokeDash=[5, 4]).encode(
-                    x=x, y=alt.Y("mean:Q", **y), color=colour
-                ),
-            )
-        if index == 0:
+    shown = [name for name in names if name in drawn]
+    crowded = max(1.0, len(shown) / len(PALETTE))
+    switch = arm_switch(shown)
+    colour, shape = arm_encodings(names, shown)
+    charts = []
+    for index, part in enumerate(panels, start=1):
+        x = density_x(as_fractions(everything), titled=index == len(panels))
+        layers = part.layers(x, colour, shape, switch, crowded)
+        # Vega-Lite refuses one parameter that two panels define.
+        if index == 1:
             layers[-1] = layers[-1].add_params(switch)
-        panels.append(panel(*layers, height=height))
-    return stacked(*panels, room=80)
+        charts.append(panel(*layers, height=part.height))
+    return stacked(*charts, room=80)
 
 
 def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcatChart:
@@ -514,24 +564,22 @@ def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcat
     Source:
         COLT, arXiv:2212.12770, Fig. 1.
     """
-    of_all = colours(names)
-    here = list(dict.fromkeys(row["arm"] for row in rows))
+    shown = list(dict.fromkeys(row["arm"] for row in rows))
     panels = []
-    for arm in here:
-        own = [
-            row | {"all": row["kept"] + row["pruned"], "none": 0}
-            for row in rows
-            if row["arm"] == arm
-        ]
-        layer, index, density = (own[0][of] for of in ("layer", "round", "density"))
-        title = "Weight of the trained dense network" if arm == here[-1] else None
+    for arm in shown:
+        bars = []
+        for row in rows:
+            if row["arm"] == arm:
+                bars.append(row | {"all": row["kept"] + row["pruned"], "none": 0})
+        first = bars[0]
+        title = "Weight of the trained dense network" if arm == shown[-1] else None
         panels.append(
             panel(
-                _bars(own, "none", "kept", of_all[arm], title),
-                _bars(own, "kept", "all", PRUNED, title),
+                _bars(bars, "none", "kept", colours(names)[arm], title),
+                _bars(bars, "kept", "all", PRUNED, title),
                 height=120,
-                title=f"{arm}, round {index}: keeps {percent(density)} % of "
-                f"{layer.removesuffix('.weight')}",
+                title=f"{arm}, round {first['round']}: keeps {percent(first['density'])} % of "
+                f"{first['layer'].removesuffix('.weight')}",
             )
         )
     return stacked(*panels, room=80)
