@@ -6,7 +6,7 @@ similarity.jsonl, records -> [ rows, grids, lines ] -> table, figures, page
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,60 +21,117 @@ ADJUSTED = "adjusted %"  # head of a column
 
 
 @dataclass(frozen=True)
-class _Alike:
-    """Two arms' tickets in one replicate: their mean density, what they have in common, Jaccard
-    by initial weights.
+class _Meeting:
+    """Two arms' tickets of one replicate, at densities that are nearly equal.
+
+    Attributes:
+        replicate: Which one.
+        rounds: Of the first arm's ticket, and of the second's.
+        density: Mean of the two.
+        measures: What they prune alike, by name; ``None`` where that is not known.
     """
 
-    density: float
+    replicate: int
     rounds: tuple[int, int]
-    overlap: overlap.Overlap
-    start: float | None
+    density: float
+    measures: Mapping[str, float | None]
+
+    @classmethod
+    def of(cls, line: Mapping[str, Any]) -> _Meeting:
+        """Read a line of ``similarity.jsonl``."""
+        alike = overlap.together(overlap.similarities(line))
+        starts = []
+        for arm in (0, 1):
+            by_start = overlap.together(overlap.similarities(line, by_start=arm)).jaccard
+            if by_start is not None:
+                starts.append(by_start)
+        both = alike.before - sum(alike.kept) + alike.common
+        density = sum(alike.kept) / (2 * alike.before)
+        measures = {
+            "density": density,
+            "both": both / alike.before,
+            "jaccard": alike.jaccard,
+            "chance": alike.jaccard_by_chance,
+            "one rate": alike.jaccard_of_one_rate,
+            "most": alike.jaccard_at_most,
+            "start": statistics.fmean(starts) if len(starts) == 2 else None,
+            "adjusted": alike.beyond_chance,
+            "z": alike.z,
+        }
+        first, second = line["rounds"]
+        return cls(line["replicate"], (first, second), density, measures)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two arms that are compared, and where their tickets meet.
+
+    Attributes:
+        arm: The first.
+        other: The second.
+        meetings: By replicate, and in each from dense to sparse.
+    """
+
+    arm: str
+    other: str
+    meetings: Sequence[_Meeting]
 
     @property
-    def pruned(self) -> float:
-        """Weights that both prune, of all."""
-        weights = self.overlap.before
-        return (weights - sum(self.overlap.kept) + self.overlap.common) / weights
+    def name(self) -> str:
+        """What the pair is called."""
+        return f"{self.arm} - {self.other}"
+
+    def by_rounds(self) -> list[list[_Meeting]]:
+        """Return the meetings of equal rounds together, in order of rounds."""
+        meetings: dict[tuple[int, int], list[_Meeting]] = {}
+        for meeting in self.meetings:
+            meetings.setdefault(meeting.rounds, []).append(meeting)
+        return [meetings[rounds] for rounds in sorted(meetings)]
+
+    def first_at_or_below(self, density: float) -> list[_Meeting]:
+        """Return each replicate's densest meeting at or below a density."""
+        first: dict[int, _Meeting] = {}
+        for meeting in self.meetings:
+            if meeting.density <= density * (1 + NEARLY):
+                first.setdefault(meeting.replicate, meeting)
+        return list(first.values())
 
 
-def _alike(
-    records: Sequence[Record], asked: Asked
-) -> dict[tuple[str, str], dict[int, list[_Alike]]]:
-    """Return, by pair and replicate, the tickets that meet, densest first; pairs are those that
-    are compared.
-    """
+def _pairs(records: Sequence[Record], asked: Asked) -> list[_Pair]:
+    """Return the pairs of arms that are compared and whose tickets meet."""
     arms = set(aggregate.arms(records))
     compared = {frozenset(pair) for pair in asked.pairs}
-    found: dict[tuple[str, str], dict[int, list[_Alike]]] = {}
+    meetings: dict[tuple[str, str], list[_Meeting]] = {}
     for line in asked.similar:
-        pair = (line["arms"][0], line["arms"][1])
-        if set(pair) <= arms and frozenset(pair) in compared:
-            found.setdefault(pair, {}).setdefault(line["replicate"], []).append(_meeting(line))
-    return {pair: _densest_first(by_replicate) for pair, by_replicate in found.items()}
+        arm, other = line["arms"]
+        if {arm, other} <= arms and frozenset((arm, other)) in compared:
+            meetings.setdefault((arm, other), []).append(_Meeting.of(line))
+    pairs = []
+    for (arm, other), unordered in meetings.items():
+        ordered = sorted(unordered, key=lambda meeting: (meeting.replicate, -meeting.density))
+        pairs.append(_Pair(arm, other, ordered))
+    return pairs
 
 
-def _meeting(line: Mapping[str, Any]) -> _Alike:
-    """Return what two tickets of a replicate have in common, over all layers."""
-    all_layers = overlap.together(overlap.similarities(line))
-    starts = [overlap.together(overlap.similarities(line, by_start=k)).jaccard for k in (0, 1)]
-    start = None
-    if None not in starts:
-        start = statistics.fmean(jaccard or 0.0 for jaccard in starts)
-    return _Alike(
-        density=sum(all_layers.kept) / (2 * all_layers.before),
-        rounds=(line["rounds"][0], line["rounds"][1]),
-        overlap=all_layers,
-        start=start,
-    )
+def _means(meetings: Sequence[_Meeting], unknown: float | None = None) -> dict[str, float]:
+    """Return the mean of each measure.
 
-
-def _densest_first(by_replicate: Mapping[int, list[_Alike]]) -> dict[int, list[_Alike]]:
-    """Order the replicates by number, and the tickets of each by density."""
-    ordered = {}
-    for replicate in sorted(by_replicate):
-        ordered[replicate] = sorted(by_replicate[replicate], key=lambda one: -one.density)
-    return ordered
+    Args:
+        meetings: One or more.
+        unknown: What stands for a value that is not known. ``None``: it is left out, and so is a
+            measure of which nothing is known.
+    """
+    means = {}
+    for name in meetings[0].measures:
+        values = []
+        for meeting in meetings:
+            value = meeting.measures[name]
+            value = unknown if value is None else value
+            if value is not None:
+                values.append(value)
+        if values:
+            means[name] = statistics.fmean(values)
+    return means
 
 
 def similarity_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, Any]]:
@@ -82,31 +139,21 @@ def similarity_rows(records: Sequence[Record], asked: Asked) -> list[dict[str, A
     percent.
     """
     rows = []
-    for (arm, other), by_replicate in _alike(records, asked).items():
-        by_rounds: dict[tuple[int, int], list[_Alike]] = {}
-        for meetings in by_replicate.values():
-            for one in meetings:
-                by_rounds.setdefault(one.rounds, []).append(one)
-        for rounds, meetings in sorted(by_rounds.items()):
-            rows.append(
-                {
-                    "arm": arm,
-                    "pair": f"{arm} - {other}",
-                    "rounds": f"{rounds[0]} and {rounds[1]}",
-                    "replicates": len(meetings),
-                    "density": _mean_percent(one.density for one in meetings),
-                    "jaccard": _mean_percent(one.overlap.jaccard for one in meetings),
-                    "chance": _mean_percent(one.overlap.jaccard_by_chance for one in meetings),
-                    "most": _mean_percent(one.overlap.jaccard_at_most for one in meetings),
-                    "start": _mean_percent(one.start for one in meetings),
-                }
-            )
+    for pair in _pairs(records, asked):
+        for meetings in pair.by_rounds():
+            # Tickets that prune nothing have no Jaccard index; they are drawn at 0.
+            means = _means(meetings, unknown=0.0)
+            first, second = meetings[0].rounds
+            row: dict[str, Any] = {
+                "arm": pair.arm,
+                "pair": pair.name,
+                "rounds": f"{first} and {second}",
+                "replicates": len(meetings),
+            }
+            for name in ("density", "jaccard", "chance", "most", "start"):
+                row[name] = 100 * means[name]
+            rows.append(row)
     return rows
-
-
-def _mean_percent(fractions: Iterable[float | None]) -> float:
-    """Return the mean in percent; what is not known, as of nothing pruned, counts as 0."""
-    return 100 * statistics.fmean(fraction or 0.0 for fraction in fractions)
 
 
 def similarity_grid(records: Sequence[Record], asked: Asked) -> Grid:
@@ -114,16 +161,14 @@ def similarity_grid(records: Sequence[Record], asked: Asked) -> Grid:
     text.
     """
     rows: list[list[str]] = []
-    for pair, by_replicate in _alike(records, asked).items():
-        before: list[_Alike] = []
+    for pair in _pairs(records, asked):
+        before: list[_Meeting] = []
         for density in asked.at:
-            here = []
-            for meetings in by_replicate.values():
-                at_or_below = [one for one in meetings if one.density <= density * (1 + NEARLY)]
-                here += at_or_below[:1]  # the densest of them
-            if here and here != before:
-                rows.append([f"{pair[0]} - {pair[1]}", *_alike_cells(here)])
-            before = here
+            meetings = pair.first_at_or_below(density)
+            # Between two densities asked for there may be no ticket.
+            if meetings and meetings != before:
+                rows.append([pair.name, *_similarity_cells(meetings)])
+            before = meetings
     heads = [
         "n",
         "both prune %",
@@ -131,93 +176,113 @@ def similarity_grid(records: Sequence[Record], asked: Asked) -> Grid:
         "expected per layer",
         "expected at one rate",
         "maximum",
+        "initial weights",
+        ADJUSTED,
+        "z",
     ]
-    heads += ["initial weights", ADJUSTED, "z"]
+    note = f"{ADJUSTED}: 0 is what chance gives in each layer, 100 the maximum."
     return Grid(
         title="Do the arms prune the same weights?",
         labels=["arms", "density %"],
         groups=[("", heads)],
         rows=rows,
-        notes=(f"{ADJUSTED}: 0 is what chance gives in each layer, 100 the maximum.",)
-        if rows
-        else (),
+        notes=(note,) if rows else (),
     )
 
 
-def _alike_cells(here: Sequence[_Alike]) -> list[str]:
-    def mean(
-        of: Callable[[_Alike], float | None], digits: int = 3, factor: float = 1, sign: str = ""
-    ) -> str:
-        known = [value for value in map(of, here) if value is not None]
-        return f"{factor * statistics.fmean(known):{sign}.{digits}f}" if known else ""
-
-    return [
-        mean(lambda one: one.density, 2, 100),
-        str(len(here)),
-        mean(lambda one: one.pruned, 2, 100),
-        mean(lambda one: one.overlap.jaccard),
-        mean(lambda one: one.overlap.jaccard_by_chance),
-        mean(lambda one: one.overlap.jaccard_of_one_rate),
-        mean(lambda one: one.overlap.jaccard_at_most),
-        mean(lambda one: one.start),
-        mean(lambda one: one.overlap.beyond_chance, 1, 100),
-        mean(lambda one: one.overlap.z, 1, sign="+"),
-    ]
+def _similarity_cells(meetings: Sequence[_Meeting]) -> list[str]:
+    means = _means(meetings)
+    cells = [f"{100 * means['density']:.2f}", str(len(meetings)), f"{100 * means['both']:.2f}"]
+    for name in ("jaccard", "chance", "one rate", "most", "start"):
+        cells.append(f"{means[name]:.3f}" if name in means else "")
+    cells.append(f"{100 * means['adjusted']:.1f}" if "adjusted" in means else "")
+    cells.append(f"{means['z']:+.1f}" if "z" in means else "")
+    return cells
 
 
 @dataclass(frozen=True)
 class _Collapse:
-    """Where an arm first leaves a layer without weights, in those of its replicates that do."""
+    """Where an arm first leaves a layer without weights.
+
+    Attributes:
+        arm: The arm.
+        replicates: How many it has.
+        rounds: The first such round of a ticket, by replicate; without those that never have one.
+        layers: Those that are empty in any of its tickets.
+        candidates: The first such round of any partition's candidate; ``None`` where the arm has
+            one partition, or its records do not tell.
+    """
 
     arm: str
     replicates: int
-    rounds: Mapping[int, int]  # by replicate
+    rounds: Mapping[int, int]
     layers: tuple[str, ...]
-    # the same of any partition's candidate; ``None`` where nothing tells
     candidates: Mapping[int, int] | None
+
+    @property
+    def happens(self) -> bool:
+        """Whether any ticket or candidate has an empty layer."""
+        return bool(self.rounds or self.candidates)
 
 
 def _collapses(records: Sequence[Record], asked: Asked) -> list[_Collapse]:
     """Return where arms collapse, also that they do not; arms whose records do not tell are
     left out.
     """
-    found = []
+    collapses = []
     for arm in aggregate.arms(records):
-        tickets = [
-            record
-            for record in records
-            if record["arm"] == arm and record["round"] and record["density"] < 1
-        ]
-        # the last round first, so that the first one stands
-        tickets.sort(key=lambda record: -int(record["round"]))
-        ended = {k: collapse for (of, k), collapse in asked.collapsed.items() if of == arm}
-        if not ended and not any(
-            "collapsed" in record or record.get("layers") for record in tickets
-        ):
-            continue
-        rounds = {k: index for k, (index, _) in ended.items()}
-        layers = set[str]().union(*(names for _, names in ended.values()))
-        candidates: dict[int, int] = {}
-        for record in tickets:
-            empty = {name for name, (kept, _) in (record.get("layers") or {}).items() if not kept}
-            empty |= set(record.get("collapsed") or ())
-            if empty:
-                rounds[record["replicate"]] = record["round"]
-                layers |= empty
-            if any(0 in kept for kept in (record.get("candidate_layers") or {}).values()):
-                candidates[record["replicate"]] = record["round"]
-        partitions = max(map(_partitions, tickets), default=1)
-        number = len({record["replicate"] for record in tickets} | set(ended))
-        found.append(
-            _Collapse(
-                arm,
-                number,
-                rounds,
-                tuple(sorted(layers)),
-                candidates if partitions > 1 else None,
-            )
-        )
-    return found
+        tickets = []
+        for record in records:
+            if record["arm"] == arm and record["round"] and record["density"] < 1:
+                tickets.append(record)
+        ended = {}
+        for (collapsed_arm, replicate), collapse in asked.collapsed.items():
+            if collapsed_arm == arm:
+                ended[replicate] = collapse
+        if ended or any("collapsed" in record or record.get("layers") for record in tickets):
+            collapses.append(_collapse_of(arm, tickets, ended))
+    return collapses
+
+
+def _collapse_of(
+    arm: str, tickets: Sequence[Record], ended: Mapping[int, tuple[int, tuple[str, ...]]]
+) -> _Collapse:
+    """Return where an arm collapses.
+
+    Args:
+        arm: The arm.
+        tickets: Its records of rounds that pruned.
+        ended: By replicate, the round whose cut ended the arm, and the layers that this emptied.
+    """
+    rounds: dict[int, int] = {}
+    layers: set[str] = set()
+    for replicate, (index, names) in ended.items():
+        rounds[replicate] = index
+        layers |= set(names)
+    candidates: dict[int, int] = {}
+    # The last round first, so that the first one stands.
+    for record in sorted(tickets, key=lambda record: -int(record["round"])):
+        empty = _empty_layers(record)
+        if empty:
+            rounds[record["replicate"]] = record["round"]
+            layers |= empty
+        if any(0 in kept for kept in (record.get("candidate_layers") or {}).values()):
+            candidates[record["replicate"]] = record["round"]
+    partitions = max(map(_partitions, tickets), default=1)
+    return _Collapse(
+        arm=arm,
+        replicates=len({record["replicate"] for record in tickets} | set(ended)),
+        rounds=rounds,
+        layers=tuple(sorted(layers)),
+        candidates=candidates if partitions > 1 else None,
+    )
+
+
+def _empty_layers(record: Record) -> set[str]:
+    """Return the layers of a ticket that have no weight left."""
+    layers = record.get("layers") or {}
+    empty = {name for name, (kept, _) in layers.items() if not kept}
+    return empty | set(record.get("collapsed") or ())
 
 
 def _partitions(record: Record) -> int:
@@ -234,28 +299,25 @@ def collapse_lines(records: Sequence[Record], asked: Asked) -> list[str]:
     >>> collapse_lines([ticket], Asked())
     ['No layer is left without weights in any ticket.']
     """
-    found = _collapses(records, asked)
-    if not found:
+    collapses = _collapses(records, asked)
+    if not collapses:
         return []
-    wide = any(one.candidates is not None for one in found)
-    if not any(one.rounds or one.candidates for one in found):
-        return [
-            "No layer is left without weights in any "
-            f"ticket{' or any candidate of a partition' if wide else ''}."
-        ]
+    if not any(collapse.happens for collapse in collapses):
+        with_candidates = any(collapse.candidates is not None for collapse in collapses)
+        candidates = " or any candidate of a partition" if with_candidates else ""
+        return [f"No layer is left without weights in any ticket{candidates}."]
     by_ticket, by_candidate_alone = [], []
-    for one in found:
-        if one.rounds:
+    for collapse in collapses:
+        if collapse.rounds:
             by_ticket.append(
-                f"{one.arm} in {len(one.rounds)} of {one.replicates} replicates "
-                f"(first in round {min(one.rounds.values())})"
+                f"{collapse.arm} in {len(collapse.rounds)} of {collapse.replicates} replicates "
+                f"(first in round {min(collapse.rounds.values())})"
             )
-        elif one.candidates:
-            by_candidate_alone.append(
-                f"a candidate of {one.arm} first in round {min(one.candidates.values())}"
-            )
+        elif collapse.candidates:
+            first = min(collapse.candidates.values())
+            by_candidate_alone.append(f"a candidate of {collapse.arm} first in round {first}")
     collapsing = by_ticket + by_candidate_alone
-    others = "; by no other arm" if len(collapsing) < len(found) else ""
+    others = "; by no other arm" if len(collapsing) < len(collapses) else ""
     return [f"A layer is left without weights by {listed(collapsing)}{others}."]
 
 
@@ -263,23 +325,25 @@ def collapse_grid(records: Sequence[Record], asked: Asked) -> Grid:
     """Return in which round each arm's tickets and candidates first have an empty layer, as
     text; nothing if none.
     """
-    found = _collapses(records, asked)
+    collapses = _collapses(records, asked)
     rows = []
-    for one in found:
-        tickets = [f"{len(one.rounds)} of {one.replicates}", _span(one.rounds.values())]
-        candidates = ["", ""]
-        if one.candidates is not None:
-            number = f"{len(one.candidates)} of {one.replicates}"
-            candidates = [number, _span(one.candidates.values())]
-        rows.append([one.arm, *tickets, ", ".join(one.layers), *candidates])
+    if any(collapse.happens for collapse in collapses):
+        for collapse in collapses:
+            tickets = _first_round(collapse.rounds, collapse.replicates)
+            candidates = ["", ""]
+            if collapse.candidates is not None:
+                candidates = _first_round(collapse.candidates, collapse.replicates)
+            rows.append([collapse.arm, *tickets, ", ".join(collapse.layers), *candidates])
     return Grid(
         title="Layer collapse: the first round with a layer that has no weight left",
         labels=["arm"],
         groups=[("", ["tickets", "round", "layers", "candidates", "round "])],
-        rows=rows if any(one.rounds or one.candidates for one in found) else [],
+        rows=rows,
     )
 
 
-def _span(rounds: Iterable[int]) -> str:
-    known = sorted(set(rounds))
-    return f"{known[0]}" if len(known) == 1 else f"{known[0]} to {known[-1]}" if known else ""
+def _first_round(rounds: Mapping[int, int], replicates: int) -> list[str]:
+    """Return in how many replicates there is such a round, and from which to which it is."""
+    known = sorted(set(rounds.values()))
+    span = f"{known[0]} to {known[-1]}" if len(known) > 1 else "".join(map(str, known))
+    return [f"{len(rounds)} of {replicates}", span]

@@ -11,7 +11,7 @@ of one seed pair on every data set.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tombola.evidence.verdicts import LEAST
 from tombola.ground.files import write_whole
 from tombola.ground.metrics import ACCURACY
 from tombola.reports import aggregate
-from tombola.reports.aggregate import DENSE, Record
+from tombola.reports.aggregate import DENSE, Record, Spread
 from tombola.reports.grids import Grid, difference, listed, percent
 from tombola.reports.layout import Layout, lay_out
 from tombola.reports.table import escaped, markdown_table, spread
@@ -65,7 +65,16 @@ class Group:
 
     def on(self, data: str) -> dict[int, Record]:
         """Return the results on a data set by the replicate's seed."""
-        return {seed: record for (where, seed), record in self.results.items() if where == data}
+        return {seed: record for (place, seed), record in self.results.items() if place == data}
+
+    @property
+    def replicates(self) -> int:
+        """How many there are, on all data sets together."""
+        return len({seed for _, seed in self.results})
+
+    def accuracies(self, data: str) -> Spread | None:
+        """Summarise the test accuracies on a data set; ``None`` where there are none."""
+        return aggregate.known_spread(record["test_accuracy"] for record in self.on(data).values())
 
 
 @dataclass(frozen=True)
@@ -121,24 +130,23 @@ class Matrix:
         """
         if group.dense:
             return 0.0
-        known = (
-            one
-            for one in self.differences
-            if one.first is group and one.second.dense and one.data == data
-        )
-        return next((one.paired.mean for one in known), None)
+        for compared in self.differences:
+            if compared.first is group and compared.second.dense and compared.data == data:
+                return compared.paired.mean
+        return None
 
     def name(self, group: Group) -> str:
         """Name a group as shortly as tells it from the others."""
         density = "" if group.dense else f" {percent(group.density)} %"
-        home = f" from {group.home}" if len({one.home for one in self.groups}) > 1 else ""
+        homes = {known.home for known in self.groups}
+        home = f" from {group.home}" if len(homes) > 1 else ""
         model = f" ({group.model})" if self.models > 1 else ""
         return f"{group.arm}{density}{home}{model}"
 
     @property
     def models(self) -> int:
         """How many architectures there are."""
-        return len({one.model for one in self.groups})
+        return len({group.model for group in self.groups})
 
 
 @dataclass(frozen=True)
@@ -157,59 +165,68 @@ class Transfer:
 
 
 def _target(record: Record) -> str:
-    return (
-        f"{record['data']} ({record['classes']} classes)"
-        if record.get("classes")
-        else str(record["data"])
-    )
+    """Return the data set that a ticket was trained on, as it is called here."""
+    if record.get("classes"):
+        return f"{record['data']} ({record['classes']} classes)"
+    return str(record["data"])
+
+
+# The results of one ticket, on all data sets; and all tickets of one replicate.
+_Results = list[Record]
+_Tickets = dict[tuple[int, str], _Results]
 
 
 def _groups(records: Sequence[Record]) -> tuple[Group, ...]:
-    kinds: dict[tuple[str, str, str], dict[int, dict[tuple[int, str], list[Record]]]] = {}
+    kinds: dict[tuple[str, str, str], dict[int, _Tickets]] = {}
     for record in records:
+        kind = record["of"], record["found_on"], record["model"]
         ticket = record["round"], record["arm"].rpartition(" on ")[0]
-        by_seed = kinds.setdefault((record["of"], record["found_on"], record["model"]), {})
-        by_seed.setdefault(record["seed"], {}).setdefault(ticket, []).append(record)
+        tickets = kinds.setdefault(kind, {}).setdefault(record["seed"], {})
+        tickets.setdefault(ticket, []).append(record)
     groups = []
     for (arm, home, model), by_seed in kinds.items():
-        for tickets in _aligned(by_seed):
+        for ticket_by_seed in _aligned(by_seed):
             results = {}
-            for seed, results_of_ticket in tickets.items():
+            densities = []
+            for seed, results_of_ticket in ticket_by_seed.items():
+                densities.append(_density(results_of_ticket))
                 for record in results_of_ticket:
                     results[_target(record), seed] = record
-            # All results of one ticket have its density.
-            densities = [results_of_ticket[0]["density"] for results_of_ticket in tickets.values()]
             density = sum(densities) / len(densities)
             control = any(record["control"] for record in results.values())
             groups.append(Group(arm, home, model, control, density, results))
     return tuple(sorted(groups, key=lambda group: not group.dense))
 
 
-def _aligned(
-    by_seed: Mapping[int, Mapping[tuple[int, str], list[Record]]],
-) -> Iterable[dict[int, list[Record]]]:
+def _density(results_of_ticket: _Results) -> float:
+    # A ticket has one density, wherever it is trained.
+    density: float = results_of_ticket[0]["density"]
+    return density
+
+
+def _aligned(by_seed: Mapping[int, _Tickets]) -> list[dict[int, _Results]]:
     """Give what stands for each other: the k-th densest of each replicate, or, of unequal
     numbers, equal rounds.
     """
-    ordered = {seed: _densest_first(tickets) for seed, tickets in by_seed.items()}
-    if len({len(tickets) for tickets in ordered.values()}) == 1:
-        return [
-            dict(zip(ordered, rank, strict=True)) for rank in zip(*ordered.values(), strict=True)
-        ]
-    rounds: dict[tuple[int, str], dict[int, list[Record]]] = {}
+    aligned: list[dict[int, _Results]] = []
+    if len({len(tickets) for tickets in by_seed.values()}) == 1:
+        densest_first = map(_densest_first, by_seed.values())
+        for rank in zip(*densest_first, strict=True):
+            aligned.append(dict(zip(by_seed, rank, strict=True)))
+        return aligned
+    rounds: dict[tuple[int, str], dict[int, _Results]] = {}
     for seed, tickets in by_seed.items():
-        for ticket, of in tickets.items():
-            rounds.setdefault(ticket, {})[seed] = of
+        for ticket, results in tickets.items():
+            rounds.setdefault(ticket, {})[seed] = results
     return [rounds[ticket] for ticket in sorted(rounds)]
 
 
-def _densest_first(tickets: Mapping[tuple[int, str], list[Record]]) -> list[list[Record]]:
+def _densest_first(tickets: _Tickets) -> list[_Results]:
     """Return the results of each ticket of a replicate; tickets of one density by round and arm."""
-
-    def rank(ticket: tuple[int, str]) -> tuple[float, tuple[int, str]]:
-        return -tickets[ticket][0]["density"], ticket
-
-    return [tickets[ticket] for ticket in sorted(tickets, key=rank)]
+    return [
+        tickets[ticket]
+        for ticket in sorted(tickets, key=lambda ticket: (-_density(tickets[ticket]), ticket))
+    ]
 
 
 def _references(first: Group, known: Sequence[Group], data: str) -> list[Group]:
@@ -220,26 +237,27 @@ def _references(first: Group, known: Sequence[Group], data: str) -> list[Group]:
         return []
     arms = list(dict.fromkeys(group.arm for group in known))
     nearest: dict[tuple[str, str], Group] = {}
-    for other in known:
-        if other.model != first.model or not other.on(data):
+    for second in known:
+        if second.model != first.model or not second.on(data):
             continue
-        same_home = other.home == first.home
-        found_there = first.home != data and (other.arm, other.home) == (first.arm, data)
+        same_home = second.home == first.home
+        found_there = first.home != data and (second.arm, second.home) == (first.arm, data)
         # Of two arms the first named stands first; a control always stands second.
-        after = (first.control, arms.index(first.arm)) < (other.control, arms.index(other.arm))
-        like = _apart(first, other) < math.log(_LIKE)
-        to_dense = same_home and other.dense
-        to_ticket = like and (found_there or (same_home and after))
+        in_order = (first.control, arms.index(first.arm)) < (second.control, arms.index(second.arm))
+        like = _log_ratio(first, second) < math.log(_LIKE)
+        to_dense = same_home and second.dense
+        to_ticket = like and (found_there or (same_home and in_order))
         if not (to_dense or to_ticket):
             continue
-        best = nearest.setdefault((other.arm, other.home), other)
-        if _apart(first, other) < _apart(first, best):
-            nearest[other.arm, other.home] = other
+        best = nearest.setdefault((second.arm, second.home), second)
+        if _log_ratio(first, second) < _log_ratio(first, best):
+            nearest[second.arm, second.home] = second
     return list(nearest.values())
 
 
-def _apart(one: Group, other: Group) -> float:
-    return abs(math.log(max(one.density, 1e-12) / max(other.density, 1e-12)))
+def _log_ratio(first: Group, second: Group) -> float:
+    """Return how far two densities are from each other, in logarithms."""
+    return abs(math.log(max(first.density, 1e-12) / max(second.density, 1e-12)))
 
 
 def _paired(first: Group, second: Group, data: str) -> Paired | None:
@@ -260,49 +278,39 @@ def _paired(first: Group, second: Group, data: str) -> Paired | None:
 
 def matrix_grid(matrix: Matrix) -> Grid:
     """Return the matrix as text: a row for each group of tickets, a column for each data set."""
-    several = matrix.models > 1
     rows = []
     for group in matrix.groups:
-        label = [
-            group.arm,
-            group.home,
-            *([group.model] if several else []),
-            f"{100 * group.density:.2f}",
-        ]
-        replicates = len({seed for _, seed in group.results})
-        rows.append(
-            [*label, str(replicates), *(_cell(group, data, replicates) for data in matrix.data)]
-        )
-    labels = ["ticket", "found on", *(["model"] if several else []), "density %", "replicates"]
+        model = [group.model] if matrix.models > 1 else []
+        row = [group.arm, group.home, *model, f"{100 * group.density:.2f}", str(group.replicates)]
+        for data in matrix.data:
+            accuracies = group.accuracies(data)
+            row.append(spread(accuracies, replicates=group.replicates) if accuracies else "")
+        rows.append(row)
+    head_of_model = ["model"] if matrix.models > 1 else []
+    labels = ["ticket", "found on", *head_of_model, "density %", "replicates"]
     return Grid("Test accuracy in percent", labels, [("", list(matrix.data))], rows)
-
-
-def _cell(group: Group, data: str, replicates: int) -> str:
-    found = [record["test_accuracy"] for record in group.on(data).values()]
-    return spread(aggregate.spread(found), replicates=replicates) if found else ""
 
 
 def difference_grid(matrix: Matrix) -> Grid:
     """Return the paired differences as text, in points."""
     rows, above = list[list[str]](), ""
-    for one in matrix.differences:
-        label = "" if one.data == above else one.data
-        names = [matrix.name(group) for group in (one.first, one.second)]
+    for compared in matrix.differences:
+        paired = compared.paired
         rows.append(
             [
-                label,
-                *names,
-                str(one.paired.n),
-                ACCURACY.signed(one.paired.mean),
-                ACCURACY.interval(one.paired.low, one.paired.high),
+                "" if compared.data == above else compared.data,
+                matrix.name(compared.first),
+                matrix.name(compared.second),
+                str(paired.n),
+                ACCURACY.signed(paired.mean),
+                ACCURACY.interval(paired.low, paired.high),
             ]
         )
-        above = one.data
-    heads = ["n", "difference", "95 % interval"]
+        above = compared.data
     return Grid(
         "Paired differences in test accuracy, points",
         ["data", "ticket", "against"],
-        [("", heads)],
+        [("", ["n", "difference", "95 % interval"])],
         rows,
     )
 
@@ -321,14 +329,15 @@ def question(matrix: Matrix) -> list[str]:
         if any(group.home != data and group.on(data) for group in tickets):
             away.append(data)
     homes = list(dict.fromkeys(group.home for group in tickets))
-    where = away or matrix.data
-    against = ["as the dense network"] if matrix.has_dense else []
-    against += ["as those found there"] if set(homes) & set(away) else []
+    origin, target = listed(homes), listed(away or matrix.data)
+    against = []
+    if matrix.has_dense:
+        against.append("as the dense network")
+    if set(homes) & set(away):
+        against.append("as those found there")
     if not against:
-        return [f"How well do tickets found on {listed(homes)} train on {listed(where)}?"]
-    return [
-        f"Do tickets found on {listed(homes)} train as well on {listed(where)} {listed(against)}?"
-    ]
+        return [f"How well do tickets found on {origin} train on {target}?"]
+    return [f"Do tickets found on {origin} train as well on {target} {listed(against)}?"]
 
 
 def sentences(matrix: Matrix) -> list[str]:
@@ -338,23 +347,23 @@ def sentences(matrix: Matrix) -> list[str]:
     Of each pair of arms the sparsest is told.
     """
     sparsest: dict[tuple[str, ...], Difference] = {}
-    for one in matrix.differences:
-        first, second = one.first, one.second
-        if first.home == one.data or first.control:
+    for compared in matrix.differences:
+        first, second, data = compared.first, compared.second, compared.data
+        if first.home == data or first.control:
             continue
-        if second.dense or second.control or second.home == one.data:
+        if second.dense or second.control or second.home == data:
             # Differences come from dense to sparse, so that the last of a pair stands.
-            sparsest[one.data, first.arm, first.home, second.arm, second.home] = one
-    dense_first = sorted(
-        sparsest.values(), key=lambda one: (not one.second.dense, one.second.control)
+            sparsest[data, first.arm, first.home, second.arm, second.home] = compared
+    # Differences from the dense network first, those from controls last.
+    in_order = sorted(
+        sparsest.values(),
+        key=lambda compared: (not compared.second.dense, compared.second.control),
     )
-    said = [_in_words(matrix, one) for one in dense_first[:_MOST_TOLD]]
-    more = len(matrix.differences) - len(said)
-    return said + (
-        [f"{more} more difference{'s are' if more > 1 else ' is'} in the table."]
-        if said and more
-        else []
-    )
+    lines = [_in_words(matrix, compared) for compared in in_order[:_MOST_TOLD]]
+    more = len(matrix.differences) - len(lines)
+    if lines and more:
+        lines.append(f"{more} more difference{'s are' if more > 1 else ' is'} in the table.")
+    return lines
 
 
 def _in_words(matrix: Matrix, compared: Difference) -> str:
@@ -441,18 +450,19 @@ def cells(matrix: Matrix) -> list[dict[str, Any]]:
     cells = []
     for group in matrix.groups:
         for data in matrix.data:
-            found = [record["test_accuracy"] for record in group.on(data).values()]
-            if not found:
+            accuracy = group.accuracies(data)
+            if accuracy is None:
                 continue
-            over, away = aggregate.spread(found), matrix.from_dense(group, data)
+            deviation = accuracy.deviation
+            away = matrix.from_dense(group, data)
             cells.append(
                 {
                     "ticket": matrix.name(group),
                     "data": data,
-                    "accuracy": 100 * over.mean,
-                    "deviation": "" if over.deviation is None else f"± {100 * over.deviation:.2f}",
-                    "difference": None if away is None or not matrix.has_dense else 100 * away,
-                    "replicates": over.n,
+                    "accuracy": 100 * accuracy.mean,
+                    "deviation": "" if deviation is None else f"± {100 * deviation:.2f}",
+                    "difference": None if away is None else 100 * away,
+                    "replicates": accuracy.n,
                 }
             )
     return cells
