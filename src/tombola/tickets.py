@@ -92,6 +92,7 @@ class _Kept:
         return all(tensor() is not None for tensor in self._tensors.values())
 
     def is_of(self, state: State) -> bool:
+        # In another order it is another file.
         if list(state) != list(self._tensors):
             return False
         same_tensors = all(self._tensors[name]() is state[name] for name in state)

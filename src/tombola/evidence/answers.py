@@ -89,8 +89,8 @@ def once(
         # question.
         bound = signature.bind(records, *options, **named)
         bound.apply_defaults()
-        _, *by_name = bound.arguments.items()
-        return records._answer(work, dict(by_name))
+        _, *options_by_name = bound.arguments.items()
+        return records._answer(work, dict(options_by_name))
 
     return cast(Callable[Concatenate[_Records, _Options], _Answer], answer)
 

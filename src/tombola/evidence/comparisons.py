@@ -432,24 +432,31 @@ def rounds_of(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
     >>> len(rounds_of(records, "dense")[0])
     1
     """
-    of_arm = [record for record in records if record["arm"] == arm]
+    by_arm = _by_arm(records)
+    of_arm = by_arm.get(arm, [])
     if not of_arm and arm == DENSE:
         # It is round 0 of every arm, and the same one in all of them.
         of_arm = [record for record in records if record["round"] == 0]
     if not of_arm:
-        known = list(dict.fromkeys(record["arm"] for record in records))
         raise ConfigError(
-            f"no record is of arm '{arm}'; there are: {', '.join(known)}.{near(arm, known)}"
+            f"no record is of arm '{arm}'; there are: {', '.join(by_arm)}.{near(arm, by_arm)}"
         )
     _check_one_recipe(of_arm, arm)
 
+    # Of several records of one round the last one stands.
     by_replicate: dict[int, dict[int, Record]] = {}
-    for record in of_arm:
+    for record in sorted(of_arm, key=lambda record: (record["replicate"], record["round"])):
         by_replicate.setdefault(record["replicate"], {})[record["round"]] = record
-    ordered = {}
-    for replicate, rounds in sorted(by_replicate.items()):
-        ordered[replicate] = [rounds[index] for index in sorted(rounds)]
-    return ordered
+    return {replicate: list(rounds.values()) for replicate, rounds in by_replicate.items()}
+
+
+@once
+def _by_arm(records: Collection[Record]) -> dict[str, list[Record]]:
+    """Return the records of each arm; arms as they come in the records."""
+    by_arm: dict[str, list[Record]] = {}
+    for record in records:
+        by_arm.setdefault(record["arm"], []).append(record)
+    return by_arm
 
 
 def shared_range(

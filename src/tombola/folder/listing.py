@@ -180,6 +180,7 @@ def best(records: Sequence[Record], metric: Metric = ACCURACY) -> dict[str, floa
 def _is_locked(path: Path) -> bool:
     try:
         with Layout.of(path).lock.open() as file:
+            # Shared: two that list runs at once do not take each other for one that works there.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

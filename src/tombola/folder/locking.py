@@ -46,6 +46,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def _take(file: io.TextIOWrapper, path: Path) -> io.TextIOWrapper:
     try:
+        # The system takes this lock back when the process ends, however it ends.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()

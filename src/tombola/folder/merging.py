@@ -226,6 +226,7 @@ def _are_the_same(
     if parent is not None:
         origin["parent"] = parent
     elif ours.gaps.keys() == theirs.gaps.keys():
+        # Written in one way, and yet with other bytes: something that they say differs.
         return False
     same_origin = origin == dict(theirs.origin)
     fields = ("mask_digest", "rewind_digest", "total")
@@ -371,6 +372,7 @@ def _states(runs: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
     furthest: dict[str, dict[str, Any]] = {}
     for run in runs:
         for key, ending in run.states().items():
+            # Tickets that a packed run does not have must not count as lost in the merged one.
             state = {**ending, "packed": True} if run.packed else dict(ending)
             if key not in furthest or _progress(state) > _progress(furthest[key]):
                 furthest[key] = state

@@ -82,6 +82,7 @@ def read_recipe(run: Run, about: Mapping[str, Any]) -> Recipe:
             f"'{path}' is not the recipe that its run was made with: {', '.join(different)}; "
             f"{_BACK}"
         )
+    # The digest last: of a recipe that was edited, the entries that differ say more.
     if wrong is not None:
         raise DamagedError(f"{wrong}; {_BACK}")
     return recipe

@@ -46,6 +46,7 @@ def pack(run: Path, to: Path) -> Run:
         raise ConfigError(f"'{to}' is already there; a run is packed into a new folder")
     with reading(run):
         predictions = unpacked.predictions() | labelled(unpacked.labels())
+        # Beside its place first, so that a packed run is there whole or not at all.
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(
@@ -55,7 +56,7 @@ def pack(run: Path, to: Path) -> Run:
                 write_findings(unpacked, layout)
                 packed = Seals(layout.top, unpacked.digest)
                 packed.write_arrays(layout.packed_predictions, predictions)
-                Path(part).chmod(0o755)
+                Path(part).chmod(0o755)  # a temporary folder is its maker's alone
                 Path(part).replace(to)
         except OSError as error:
             raise cannot_write(to, error) from error

@@ -169,6 +169,7 @@ class Layout:
         older = folder / f"round-{index:03}.safetensors"
         if older.exists():
             return older
+        # By its round alone: who asks need not know the density that is in the name.
         for path in folder.glob(f"round-{index:03}-density-*.safetensors"):
             if _TICKET.fullmatch(path.name):
                 return path

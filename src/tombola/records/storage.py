@@ -62,7 +62,7 @@ class Store:
     ) -> None:
         self.folder, self._tell = folder, tell
         self._seals = Seals(folder, required=sealed)
-        self._told: set[Path] = set()
+        self._reported: set[Path] = set()
 
     def read(self, kind: type[Work[Result]], digest: str) -> Result | None:
         """Return a finished result, or ``None`` where there is none or its file is damaged."""
@@ -72,8 +72,8 @@ class Store:
         except FileNotFoundError:
             return None
         except DamagedError as error:
-            if path not in self._told:
-                self._told.add(path)
+            if path not in self._reported:
+                self._reported.add(path)
                 self._tell(str(error))
             return None
         return result
@@ -100,7 +100,7 @@ class Store:
         """Write what `pack` has returned, in this store or another one."""
         path = self._path(kind, digest)
         write_whole(path, file)
-        self._told.discard(path)
+        self._reported.discard(path)
 
     def kept(self, kind: type[Work[Any]], digest: str) -> bool:
         """Whether there is a file of a result, whatever is in it."""
