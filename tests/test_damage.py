@@ -160,7 +160,7 @@ KINDS = {
     "latency": ("latency.json", lambda run_: run_.latency()),
     "environment": ("environment.json", lambda run_: run_.environments()),
     "arms": ("arms.json", lambda run_: run_.definitions()),
-    "state": ("state.json", lambda run_: run_._states()),
+    "state": ("state.json", lambda run_: run_._read_endings()),
     "run": ("run.json", lambda run_: all_of(Run(run_.path))),
     "recipe": ("recipe.yaml", lambda run_: all_of(Run(run_.path))),
     "ticket": (f"tickets/{ROUND}.safetensors", lambda run_: run_.mask("apart", 0, 1)),
