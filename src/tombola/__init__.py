@@ -45,6 +45,8 @@ _HOME = {
     "per_layer": "masks.scopes",
     "per_kind": "masks.scopes",
     "half_output": "masks.scopes",
+    "erdos_renyi": "masks.scopes",
+    "erk": "masks.scopes",
     "magnitude": "scores._magnitude",
     "prune": "masks.pruning",
     "Count": "masks.rates",
@@ -128,6 +130,8 @@ if TYPE_CHECKING:
     from tombola.masks.pruning import prune as prune
     from tombola.masks.rates import Count as Count
     from tombola.masks.rates import rate_to_reach as rate_to_reach
+    from tombola.masks.scopes import erdos_renyi as erdos_renyi
+    from tombola.masks.scopes import erk as erk
     from tombola.masks.scopes import half_output as half_output
     from tombola.masks.scopes import per_kind as per_kind
     from tombola.masks.scopes import per_layer as per_layer

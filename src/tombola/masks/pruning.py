@@ -43,7 +43,7 @@ def prune(
         rate: Fraction of the *kept* weights to remove, 0 to 1; one, or one per group of the scope.
             A group's factor multiplies it.
         scope: Which weights compete: `whole_model`, `per_layer`, `per_kind(model)`,
-            `half_output(model)`.
+            `half_output(model)`, `erdos_renyi(model)`, `erk(model)`.
         count: Instead of a rate, the exact number of weights to keep; one where the scope has one
             group, else one per group.
 
@@ -104,6 +104,11 @@ def removals(
 def _removals_by_rate(
     rate: float | Mapping[str, float], groups: Mapping[str, Group], kept: Mapping[str, int]
 ) -> dict[str, int]:
+    if any(group.budget is not None for group in groups.values()):
+        raise InputError(
+            f"the rate is {rate}; this scope gives each layer a density of its own, so it takes "
+            "densities (or reach with exact: true), in Python counts_for(mask, [density], scope)"
+        )
     rates = _per_group(rate, groups, "rate")
     remove: dict[str, int] = {}
     for group_name, value in rates.items():

@@ -11,6 +11,7 @@ from tombola.ground.errors import ConfigError
 from tombola.ground.types import Mask
 from tombola.masks import masks
 from tombola.masks.scopes import Scope, by_group
+from tombola.masks.scopes.groups import counts_of_density
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ def rate_to_reach(density: float, rounds: int) -> float:
 
 
 def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator[Count]:
-    """Yield the exact kept counts for densities, the same density in every group of the scope.
+    """Yield the exact kept counts for densities, as the scope divides them among its groups.
+
+    Without budgets every group has the same density, see `Group`. While densities fall no count
+    rises, so that masks of these counts can lie within each other.
 
     Raises:
         ConfigError: A density is no fraction, or a group of the scope has another rate
@@ -74,10 +78,16 @@ def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator
             "rate; take a rate"
         )
     sizes = by_group(masks.size, mask, groups)
+    last_density, most = 1.0, sizes
     for density in map(own_numbers, densities):
         if not 0 < density <= 1:
             raise ConfigError(f"densities holds {density}; a density is above 0 and at most 1")
-        yield Count({name: round(density * size) for name, size in sizes.items()})
+        # Rounding to an exact total may give a group one weight more at a lower density.
+        counts = counts_of_density(
+            density, groups, sizes, most if density <= last_density else sizes
+        )
+        last_density, most = density, counts
+        yield Count(counts)
 
 
 def kept_by_group(mask: Mask, scope: Scope) -> dict[str, int]:

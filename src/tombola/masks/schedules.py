@@ -10,7 +10,7 @@ from tombola.ground.errors import ConfigError, shown
 
 _MOST_CUTS = 100_000  # of one training
 
-ScopeName = Literal["whole_model", "per_layer", "per_kind", "half_output"]
+ScopeName = Literal["whole_model", "per_layer", "per_kind", "half_output", "erdos_renyi", "erk"]
 
 
 @dataclass(frozen=True)

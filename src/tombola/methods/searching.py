@@ -39,7 +39,8 @@ class Scoring(Method):
         densities: The density after each round, by exact counts.
         scope: Which weights compete: those of the ``whole_model``, ``per_layer``, ``per_kind``
             (convolutions and linear layers apart), or ``half_output`` (per layer, the output layer
-            at half the rate).
+            at half the rate). ``erdos_renyi`` and ``erk`` divide each density among the layers, by
+            inputs and outputs or by the shape.
         allow_collapse: Go on when a layer has no weight left.
     """
 

@@ -51,11 +51,13 @@ class Pruner(Driver):
         self._score = Ranking(gradual.score).score()
         self._scope: Scope = by_name(gradual.scope, model, head)
         self._context = context
-        self._density_at: dict[int, float] = {}
-        for step, density in densities(gradual, steps).items():
+        schedule = densities(gradual, steps)
+        # All at once: no count may be above that of the cut before.
+        counts = rates.counts_for(mask, schedule.values(), self._scope)
+        self._count_at: dict[int, rates.Count] = {}
+        for step, count in zip(schedule, counts, strict=True):
             # The schedule is in order of steps, so of those before the training the last one stays.
-            self._density_at[max(step, first)] = density
-        self._prunable = mask
+            self._count_at[max(step, first)] = count
         self.mask: dict[str, Tensor] = dict(mask)
         self.kept: list[tuple[int, dict[str, int]]] = []
 
@@ -71,11 +73,11 @@ class Pruner(Driver):
     @property
     def last(self) -> int:
         """Steps done before the last cut."""
-        return max(self._density_at)
+        return max(self._count_at)
 
     def due(self, step: int) -> bool:
         """Whether there is a cut after this many steps."""
-        return step in self._density_at
+        return step in self._count_at
 
     def cut(self, step: int, state: State) -> dict[str, Tensor]:
         """Prune to the density that is due after this many steps, and return the new mask.
@@ -84,10 +86,9 @@ class Pruner(Driver):
             step: Steps done.
             state: The model's state, on the CPU.
         """
-        [count] = rates.counts_for(self._prunable, [self._density_at[step]], self._scope)
         with naming(self._score):
             scores = self._score(state, self.mask, self._context)
-            self.mask = prune(scores, self.mask, scope=self._scope, count=count.keep)
+            self.mask = prune(scores, self.mask, scope=self._scope, count=self._count_at[step].keep)
         kept = {name: int(torch.count_nonzero(keep)) for name, keep in self.mask.items()}
         self.kept.append((step, kept))
         return self.mask
