@@ -122,8 +122,14 @@ def arms(records: Iterable[Record]) -> list[str]:
     return [arm for arm in named if arm != DENSE]
 
 
-def _of_arm(records: Iterable[Record], arm: str) -> list[Record]:
+def of_arm(records: Iterable[Record], arm: str) -> list[Record]:
+    """Return the results of one arm."""
     return [record for record in records if record["arm"] == arm]
+
+
+def values(records: Iterable[Record], entry: str) -> list[Any]:
+    """Return an entry of each record, ``None`` where a record has none."""
+    return [record.get(entry) for record in records]
 
 
 def replicates(records: Iterable[Record]) -> int:
@@ -147,10 +153,10 @@ def dense(records: Sequence[Record], metric: Metric = ACCURACY) -> Spread | None
     0.5
     """
     first = [record for record in records if record["round"] == 0]
-    named = [record for record in first if record["arm"] == DENSE]
-    # Reversed, so that the arm that comes first wins.
-    values = {record["replicate"]: record[metric.test] for record in reversed(named or first)}
-    return spread(values.values()) if values else None
+    by_replicate: dict[int, float] = {}
+    for record in of_arm(first, DENSE) or first:
+        by_replicate.setdefault(record["replicate"], record[metric.test])
+    return spread(by_replicate.values()) if by_replicate else None
 
 
 @once
@@ -169,23 +175,21 @@ def by_round(records: Sequence[Record], metric: Metric = ACCURACY) -> list[Round
     """
     rows = []
     for arm in arms(records):
-        own = _of_arm(records, arm)
-        for index in sorted({record["round"] for record in own}):
-            here = [record for record in own if record["round"] == index]
-            rows.append(
-                RoundRow(
-                    arm=arm,
-                    round=index,
-                    density=statistics.mean(float(record["density"]) for record in here),
-                    density_total=statistics.mean(
-                        float(record["density_total"]) for record in here
-                    ),
-                    replicates=len(here),
-                    value=known_spread(record.get(metric.test) for record in here),
-                    early_stop_step=_mean(record["early_stop_step"] for record in here),
-                    kept_fraction=_mean(record["kept_fraction"] for record in here),
-                )
+        by_index: dict[int, list[Record]] = {}
+        for record in of_arm(records, arm):
+            by_index.setdefault(record["round"], []).append(record)
+        for index, here in sorted(by_index.items()):
+            row = RoundRow(
+                arm=arm,
+                round=index,
+                density=statistics.mean(values(here, "density")),
+                density_total=statistics.mean(values(here, "density_total")),
+                replicates=len(here),
+                value=known_spread(values(here, metric.test)),
+                early_stop_step=_mean(values(here, "early_stop_step")),
+                kept_fraction=_mean(values(here, "kept_fraction")),
             )
+            rows.append(row)
     return rows
 
 
@@ -206,16 +210,16 @@ def kept_per_round(
     0.8
     """
     last: dict[tuple[str, int], Record] = {}
-    apart = ledger.independent_arms(records, made_of)
+    independent = ledger.independent_arms(records, made_of)
     for record in sorted(records, key=lambda record: int(record["round"])):
         # A dense network that is trained longer keeps all, and densities that know nothing of each
         # other are no rounds.
-        if record["round"] and 0 < record["density"] < 1 and record["arm"] not in apart:
+        if record["round"] and 0 < record["density"] < 1 and record["arm"] not in independent:
             last[record["arm"], record["replicate"]] = record
-    found: dict[str, list[float]] = {}
+    kept: dict[str, list[float]] = {}
     for (arm, _), record in last.items():
-        found.setdefault(arm, []).append(record["density"] ** (1 / record["round"]))
-    return {arm: spread(found[arm]) for arm in arms(records) if arm in found}
+        kept.setdefault(arm, []).append(record["density"] ** (1 / record["round"]))
+    return {arm: spread(kept[arm]) for arm in arms(records) if arm in kept}
 
 
 @once
@@ -248,12 +252,15 @@ def by_target(
     >>> row.target, row.round, row.trainings, row.seconds, row.reached, row.replicates
     (0.8, 1.0, 2.0, 4.0, 1, 1)
     """
-    names, total = arms(records), replicates(records)
-    rows, costs = [], _costs(records, made_of)
+    total, costs = replicates(records), _costs(records, made_of)
+    rows = []
     for target in targets:
-        reached = {arm: firsts(_of_arm(records, arm), target) for arm in names}
-        if any(reached.values()):
-            rows += [_at(arm, target, reached[arm], costs, total, metric) for arm in names]
+        of_target = []
+        for arm in arms(records):
+            tickets = firsts(of_arm(records, arm), target)
+            of_target.append(_target_row(arm, target, tickets, costs, total, metric))
+        if any(row.reached for row in of_target):
+            rows += of_target
     return rows
 
 
@@ -266,7 +273,8 @@ def few(densities: Sequence[float]) -> list[float]:
     """
     if len(densities) <= MOST:
         return list(densities)
-    return [densities[round(index * (len(densities) - 1) / (MOST - 1))] for index in range(MOST)]
+    step = (len(densities) - 1) / (MOST - 1)
+    return [densities[round(index * step)] for index in range(MOST)]
 
 
 def early_value(record: Record, metric: Metric = ACCURACY) -> float | None:
@@ -303,13 +311,13 @@ def scaled(value: float | None, metric: Metric) -> float | None:
     return None if value is None else metric.scale * value
 
 
-def firsts(own: Sequence[Record], target: float) -> list[Record]:
-    """Return each replicate's first record at or below the target."""
-    found: dict[int, Record] = {}
-    for record in sorted(own, key=lambda record: record["round"]):
+def firsts(records: Sequence[Record], target: float) -> list[Record]:
+    """Return each replicate's first record at or below the target, of the records of one arm."""
+    by_replicate: dict[int, Record] = {}
+    for record in sorted(records, key=lambda record: record["round"]):
         if reaches(record, target):
-            found.setdefault(record["replicate"], record)
-    return list(found.values())
+            by_replicate.setdefault(record["replicate"], record)
+    return list(by_replicate.values())
 
 
 @once
@@ -317,45 +325,47 @@ def _costs(
     records: Sequence[Record], made_of: Mapping[str, str]
 ) -> dict[_Key, tuple[float | None, float]]:
     """Return of each result what it took up to there, in full-data trainings and in seconds."""
-    whole: dict[int, int] = {}
-    # the least: an arm that trains the dense network once more says so in its round 0
+    units: dict[int, int] = {}  # by replicate, the examples of a full-data training
+    # The least: an arm that trains the dense network once more says so in its round 0.
     for record in records:
         if record["round"] == 0:
             seen = record["samples_seen"]
-            whole[record["replicate"]] = min(seen, whole.get(record["replicate"], seen))
-    found: dict[_Key, tuple[float | None, float]] = {}
-    alone = ledger.independent_arms(records, made_of)
+            units[record["replicate"]] = min(seen, units.get(record["replicate"], seen))
+    costs: dict[_Key, tuple[float | None, float]] = {}
+    independent = ledger.independent_arms(records, made_of)
     for account in ledger.accounts(records, made_of):
-        record, unit = account.record, whole.get(account.record["replicate"])
+        record = account.record
+        # Records of before trainings were listed have their sums alone.
         samples, seconds = record["samples_seen"], float(record["seconds"])
-        of = account.this_ticket if record["arm"] in alone else account.so_far
-        if of.trainings:
-            samples, seconds = of.samples, of.seconds
-        found[_key(record)] = (samples / unit if unit else None, seconds)
-    return found
+        charged = account.this_ticket if record["arm"] in independent else account.so_far
+        if charged.trainings:
+            samples, seconds = charged.samples, charged.seconds
+        unit = units.get(record["replicate"])
+        costs[_key(record)] = (samples / unit if unit else None, seconds)
+    return costs
 
 
 def _key(record: Record) -> _Key:
     return record["arm"], record["replicate"], record["round"]
 
 
-def _at(
+def _target_row(
     arm: str,
     target: float,
-    here: Sequence[Record],
+    tickets: Sequence[Record],
     costs: Mapping[_Key, tuple[float | None, float]],
     total: int,
     metric: Metric,
 ) -> TargetRow:
-    taken = [costs[_key(record)] for record in here]
+    taken = [costs[_key(record)] for record in tickets]
     return TargetRow(
         arm=arm,
         target=target,
-        reached=len(here),
+        reached=len(tickets),
         replicates=total,
-        round=_mean(record["round"] for record in here),
-        density=_mean(record["density"] for record in here),
-        value=known_spread(record.get(metric.test) for record in here),
+        round=_mean(values(tickets, "round")),
+        density=_mean(values(tickets, "density")),
+        value=known_spread(values(tickets, metric.test)),
         trainings=_mean(trainings for trainings, _ in taken),
         seconds=_mean(seconds for _, seconds in taken),
     )
