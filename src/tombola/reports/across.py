@@ -46,64 +46,69 @@ def by_run(
     """
     from tombola.ground.extras import altair as alt
 
-    of = metric.name
-    everything = [record for records in runs.values() for record in records]
-    means: dict[str, list[aggregate.RoundRow]] = {}
-    dense: dict[str, aggregate.Spread | None] = {}
-    spans: list[dict[str, Any]] = []  # what the common axis must hold
-    for label, records in runs.items():
-        means[label] = [row for row in aggregate.by_round(records, metric) if row.density > 0]
-        for row in means[label]:
-            if row.value is not None:
-                spans.append({of: metric.scale * row.value.lowest})
-                spans.append({of: metric.scale * row.value.highest})
-        network = dense[label] = aggregate.dense(records, metric)
-        if network is not None:
-            spans.append({of: metric.scale * network.mean})
-    scale = alt.Scale(domain=around(spans, metric), nice=False, zero=False)
+    everything: list[Record] = []
+    for records in runs.values():
+        everything += records
     x = alt.X("density:Q", title="Density (%, log scale)", **density_axis(everything, reverse=True))
+    scale = alt.Scale(domain=around(_extremes(runs, metric), metric), nice=False, zero=False)
     colour, shape = arm_encodings(names)
-    drawn: list[Any] = []
-    # so that no panel is alone in its row
+    # So that no panel is alone in its row.
     columns = 2 if len(runs) == 4 else min(_PANELS, len(runs))
-    for index, label in enumerate(runs):
-        y_axis: dict[str, Any] = {
-            "title": None if index % columns else metric.axis(f"Test {metric.title}"),
-            "scale": scale,
-        }
-        rows = []
-        for row in means[label]:
-            if row.value is not None:
-                rows.append(
-                    {
-                        "arm": row.arm,
-                        "round": row.round,
-                        "density": 100 * row.density,
-                        of: metric.scale * row.value.mean,
-                        **interval_of(row.value, metric),
-                        "replicates": row.replicates,
-                    }
-                )
-        there = dense[label]
-        rule = [] if there is None else [{of: metric.scale * there.mean}]
-        over, y = alt.Chart(inline(rows)), alt.Y(f"{of}:Q", **y_axis)
-        tips = tooltip("arm", "round", "density", of, "interval", "replicates", metric=metric)
-        drawn.append(
-            alt.layer(
-                band(rows).encode(x=x, y=alt.Y("low:Q", **y_axis), color=colour),
-                alt.Chart(inline(rule))
-                .mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
-                .encode(y=y),
-                over.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
-                over.mark_point(filled=True, size=50, opacity=1).encode(
-                    x=x, y=y, color=colour, shape=shape, tooltip=tips
-                ),
-                width=WIDTH_OF_ROW // columns - 12,
-                height=200,
-                title=alt.Title(label, fontSize=13, fontWeight="normal", color=INK, anchor="start"),
-            )
+    tips = tooltip("arm", "round", "density", metric.name, "interval", "replicates", metric=metric)
+    panels: list[Any] = []
+    for index, (label, records) in enumerate(runs.items()):
+        y_title = None if index % columns else metric.axis(f"Test {metric.title}")
+        y = alt.Y(f"{metric.name}:Q", title=y_title, scale=scale)
+        rows, dense = _means(records, metric), aggregate.dense(records, metric)
+        level = [] if dense is None else [{metric.name: metric.scale * dense.mean}]
+        lines = alt.Chart(inline(rows))
+        panel = alt.layer(
+            band(rows).encode(x=x, y=alt.Y("low:Q", title=y_title, scale=scale), color=colour),
+            alt.Chart(inline(level))
+            .mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
+            .encode(y=y),
+            lines.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+            lines.mark_point(filled=True, size=50, opacity=1).encode(
+                x=x, y=y, color=colour, shape=shape, tooltip=tips
+            ),
+            width=WIDTH_OF_ROW // columns - 12,
+            height=200,
+            title=alt.Title(label, fontSize=13, fontWeight="normal", color=INK, anchor="start"),
         )
-    return side_by_side(drawn, columns)
+        panels.append(panel)
+    return side_by_side(panels, columns)
+
+
+def _means(records: Sequence[Record], metric: Metric) -> list[dict[str, Any]]:
+    """Return the mean of every round that has one, as it is drawn."""
+    rows = []
+    for row in aggregate.by_round(records, metric):
+        # A density of zero has no place on a logarithmic axis.
+        if row.density > 0 and row.value is not None:
+            rows.append(
+                {
+                    "arm": row.arm,
+                    "round": row.round,
+                    "density": 100 * row.density,
+                    metric.name: metric.scale * row.value.mean,
+                    **interval_of(row.value, metric),
+                    "replicates": row.replicates,
+                }
+            )
+    return rows
+
+
+def _extremes(runs: Mapping[str, Sequence[Record]], metric: Metric) -> list[dict[str, Any]]:
+    """Return the values that the common axis must hold: of each replicate, and of dense."""
+    values = []
+    for records in runs.values():
+        for row in aggregate.by_round(records, metric):
+            if row.density > 0 and row.value is not None:
+                values += [row.value.lowest, row.value.highest]
+        dense = aggregate.dense(records, metric)
+        if dense is not None:
+            values.append(dense.mean)
+    return [{metric.name: metric.scale * value} for value in values]
 
 
 def over_runs(
@@ -124,55 +129,56 @@ def over_runs(
     """
     from tombola.ground.extras import altair as alt
 
+    values: dict[tuple[Any, str], list[float]] = {}
+    for row in rows:
+        values.setdefault((row["place"], row["of"]), []).append(row["value"])
+    means = []
+    for (place, of), known in values.items():
+        mean = sum(known) / len(known)
+        means.append({"place": place, "of": of, "value": mean, "n": len(known)})
+
+    x = _places_axis(list(dict.fromkeys(row["place"] for row in rows)), along)
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     # What is no arm is told by its shade and its shape.
     shades = {name: (INK, GREY)[index % 2] for index, name in enumerate(names)}
-    shades[aggregate.DENSE] = GREY
-    palette = [(colour_of or {}).get(name, shades[name]) for name in names]
-    means: dict[tuple[Any, str], list[float]] = {}
-    for row in rows:
-        means.setdefault((row["place"], row["of"]), []).append(row["value"])
-    mean = [{"place": place, "of": of, "value": sum(found) / len(found), "n": len(found)}
-            for (place, of), found in means.items()]  # fmt: skip
-    places = list(dict.fromkeys(row["place"] for row in rows))
-    if along:
-        wide = min(places) > 0 and max(places) / min(places) > 10
-        scale = alt.Scale(type="log", nice=False) if wide else alt.Scale(zero=False)
-        axis = alt.Axis(values=places, format="~r", grid=False, labelOverlap=True)
-        x = alt.X(
-            "place:Q", title=f"{along} (log scale)" if wide else along, scale=scale, axis=axis
-        )
-    else:
-        x = alt.X(
-            "place:N",
-            title=None,
-            sort=places,
-            axis=alt.Axis(labelAngle=0 if len(places) < 7 else -30, grid=False),
-        )
-    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
-    colour = alt.Color(
-        "of:N", scale=alt.Scale(domain=list(names), range=palette), legend=legend_of(names)
-    )
-    shape = alt.Shape(
-        "of:N",
-        scale=alt.Scale(domain=list(names), range=list(SHAPES[: len(names)])),
-        legend=legend_of(names),
-    )
-    tips = [alt.Tooltip("place:N", title=along or "run"), alt.Tooltip("of:N", title="of"),
-            alt.Tooltip("value:Q", format=".4~g")]  # fmt: skip
-    over_mean, over = alt.Chart(inline(mean)), alt.Chart(inline(rows))
+    shades |= {aggregate.DENSE: GREY, **(colour_of or {})}
+    domain, legend = list(names), legend_of(names)
+    colours = alt.Scale(domain=domain, range=[shades[name] for name in names])
+    colour = alt.Color("of:N", scale=colours, legend=legend)
+    shapes = alt.Scale(domain=domain, range=list(SHAPES[: len(names)]))
+    shape = alt.Shape("of:N", scale=shapes, legend=legend)
+    tips = [
+        alt.Tooltip("place:N", title=along or "run"),
+        alt.Tooltip("of:N", title="of"),
+        alt.Tooltip("value:Q", format=".4~g"),
+    ]
+    tips_of_mean = [*tips, alt.Tooltip("n:N", title="replicates")]
+    of_means, of_replicates = alt.Chart(inline(means)), alt.Chart(inline(rows))
+    # Between runs that have only names there is nothing: their lines are dashed.
+    dash = [1, 0] if along else [3, 3]
     return styled(
-        over_mean.mark_line(strokeWidth=1.5, strokeDash=[1, 0] if along else [3, 3]).encode(
-            x=x, y=y, color=colour
-        ),
-        over.mark_point(filled=True, size=18, opacity=0.5).encode(
+        of_means.mark_line(strokeWidth=1.5, strokeDash=dash).encode(x=x, y=y, color=colour),
+        of_replicates.mark_point(filled=True, size=18, opacity=0.5).encode(
             x=x, y=y, color=colour, tooltip=tips
         ),
-        over_mean.mark_point(filled=True, size=70, opacity=1).encode(
-            x=x,
-            y=y,
-            color=colour,
-            shape=shape,
-            tooltip=[*tips, alt.Tooltip("n:N", title="replicates")],
+        of_means.mark_point(filled=True, size=70, opacity=1).encode(
+            x=x, y=y, color=colour, shape=shape, tooltip=tips_of_mean
         ),
         height=300,
     )
+
+
+def _places_axis(places: list[Any], along: str) -> alt.X:
+    """Return the axis of the runs: over their numbers, or beside each other by their names."""
+    from tombola.ground.extras import altair as alt
+
+    if not along:
+        axis = alt.Axis(labelAngle=0 if len(places) < 7 else -30, grid=False)
+        return alt.X("place:N", title=None, sort=places, axis=axis)
+    axis = alt.Axis(values=places, format="~r", grid=False, labelOverlap=True)
+    is_wide = min(places) > 0 and max(places) / min(places) > 10
+    if is_wide:
+        scale, title = alt.Scale(type="log", nice=False), f"{along} (log scale)"
+    else:
+        scale, title = alt.Scale(zero=False), along
+    return alt.X("place:Q", title=title, scale=scale, axis=axis)

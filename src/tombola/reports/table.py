@@ -41,17 +41,18 @@ def markdown(
     - lth, replicate 1: stopped
     """
     records = Evidence.of(records)
-    parts = [f"# {escaped(title)}"]
-    if said := decisions.sentences(records, asked):
-        parts.append("\n".join(f"- {escaped(sentence)}" for sentence in said))
+    parts = [f"# {escaped(title)}", *markdown_list(decisions.sentences(records, asked))]
     parts += map(escaped, summary(records, asked))
     for grid in grids(records, asked):
         parts += [f"## {grid.title}", markdown_table(grid)]
     lines = [*masks.collapse_lines(records, asked), *inference.inference_lines(records, asked)]
-    parts += [*map(escaped, lines), *legend(records, asked.metric)]
-    if notes:
-        parts.append("\n".join(f"- {escaped(note)}" for note in notes))
+    parts += [*map(escaped, lines), *legend(records, asked.metric), *markdown_list(notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_list(lines: Sequence[str]) -> list[str]:
+    """Return lines of plain text as one list of GitHub Markdown, or as none."""
+    return ["\n".join(f"- {escaped(line)}" for line in lines)] if lines else []
 
 
 def terminal(

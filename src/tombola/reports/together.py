@@ -11,16 +11,18 @@ arm.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tombola.evidence.comparisons import DENSE, compare_over, values_at
+from tombola.evidence.answers import Evidence, once
+from tombola.evidence.comparisons import DENSE, Comparison, Value, compare_over, values_at
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import Metric
 from tombola.reports import across, aggregate, drawing, table
 from tombola.reports.aggregate import Record, Spread
 from tombola.reports.answers import compared_in_words
-from tombola.reports.grids import Grid, listed, percent
+from tombola.reports.grids import Grid, listed, percent, with_unit
 from tombola.reports.layout import Layout, lay_out
 from tombola.reports.section import Figure, Part, SeveralRuns
 from tombola.reports.sheets import Format, write_files
@@ -63,6 +65,8 @@ def write(
         formats: Of the figures' own files.
         sections: Of the user's own, each as ``package.module:Name``.
     """
+    # Sections and summary ask for the same values and comparisons, which are worked out once.
+    parts = [replace(part, records=Evidence.of(part.records)) for part in parts]
     evidence = SeveralRuns(parts, notes)
     sheet = lay_out(LAYOUT, evidence, arms_of(parts), own=sections)
     files = {"summary.md": _markdown(title, parts, grids(parts), notes).encode()}
@@ -81,11 +85,9 @@ def question(parts: Sequence[Part]) -> str:
     'What does training.lr change? Beside each other: low, high.'
     """
     names = list(parts[0].settings)
-    what = (
-        f"What does {' with '.join(names)} change?"
-        if 0 < len(names) <= 3
-        else "What do these runs say together?"
-    )
+    what = "What do these runs say together?"
+    if 0 < len(names) <= 3:
+        what = f"What does {' with '.join(names)} change?"
     return f"{what} Beside each other: {', '.join(part.label for part in parts)}."
 
 
@@ -109,35 +111,34 @@ def sentences(parts: Sequence[Part]) -> list[str]:
         )
     for part in parts[1:]:
         for arm in (DENSE, *_searching(parts)):
-            found = _against_first(parts, part, arm)
-            if found:
+            compared = _against_first(parts, part, arm)
+            if compared:
                 names = (f"{arm} of {part.label}", f"{arm} of {parts[0].label}")
-                said.append(compared_in_words(found[-1], *names))
+                said.append(compared_in_words(compared[-1], *names))
     more = len(said) - _MOST_TOLD
-    return said[:_MOST_TOLD] + (
-        [f"{more} more difference{'s are' if more > 1 else ' is'} in the table."]
-        if more > 0
-        else []
-    )
+    if more > 0:
+        differences = "differences are" if more > 1 else "difference is"
+        return [*said[:_MOST_TOLD], f"{more} more {differences} in the table."]
+    return said
 
 
-def other_data(one: Part, other: Part) -> list[str]:
+def other_data(part: Part, other: Part) -> list[str]:
     """Return the entries of the recipe by which two runs are tested on other examples, by their
     dotted names.
 
     >>> from tombola.reports.decisions import Asked
     >>> settings = {"data.name": "mnist", "data.skew.most": 0.3, "training.lr": 1}
-    >>> one = Part("", [], Asked(), settings)
+    >>> part = Part("", [], Asked(), settings)
     >>> settings = {"data.name": "digits", "data.skew.most": None, "training.lr": 2}
     >>> other = Part("", [], Asked(), settings)
-    >>> other_data(one, other)
+    >>> other_data(part, other)
     ['data.name']
     """
     names = []
     for name, value in other.settings.items():
         section, _, entry = name.partition(".")
         changes_test = section == "data" and entry.split(".")[0] not in _SAME_TEST
-        if changes_test and value != one.settings.get(name):
+        if changes_test and value != part.settings.get(name):
             names.append(name)
     return names
 
@@ -146,7 +147,7 @@ def grids(parts: Sequence[Part]) -> list[Grid]:
     """Return the tables as text: the runs, what their arms reach, and how they differ; without
     those of no rows.
     """
-    found = [
+    tables = [
         settings_grid(parts),
         metric_grid(parts),
         early_stop_grid(parts),
@@ -154,13 +155,13 @@ def grids(parts: Sequence[Part]) -> list[Grid]:
         barrier_grid(parts),
         differences_grid(parts),
     ]
-    return [grid for grid in found if grid.rows]
+    return [grid for grid in tables if grid.rows]
 
 
 def metric_grid(parts: Sequence[Part]) -> Grid:
     """Return the headline metric on the test split, a column a run, as text."""
     metric = metric_of(parts)
-    title = ", ".join(filter(None, (f"Test {metric.title}", metric.shown_unit)))
+    title = with_unit(f"Test {metric.title}", metric.shown_unit)
     return _values_grid(parts, title, metric.test, metric.scale, metric.digits)
 
 
@@ -178,7 +179,7 @@ def distance_grid(parts: Sequence[Part]) -> Grid:
 def barrier_grid(parts: Sequence[Part]) -> Grid:
     """Return the barriers between two trainings of a ticket, a column a run, as text."""
     metric = metric_of(parts)
-    title = ", ".join(filter(None, ("Barrier between two trainings of one ticket", metric.points)))
+    title = with_unit("Barrier between two trainings of one ticket", metric.points)
     return _values_grid(parts, title, "barrier", metric.scale, metric.digits)
 
 
@@ -216,12 +217,10 @@ def _markdown(
     title: str, parts: Sequence[Part], tables: Sequence[Grid], notes: Sequence[str]
 ) -> str:
     lines = [f"# {table.escaped(title)}", table.escaped(question(parts))]
-    if said := sentences(parts):
-        lines.append("\n".join(f"- {table.escaped(sentence)}" for sentence in said))
+    lines += table.markdown_list(sentences(parts))
     for grid in tables:
         lines += [f"## {grid.title}", table.markdown_table(grid)]
-    if notes:
-        lines.append("\n".join(f"- {table.escaped(note)}" for note in notes))
+    lines += table.markdown_list(notes)
     return "\n\n".join(lines) + "\n"
 
 
@@ -232,16 +231,25 @@ def metric_of(parts: Sequence[Part]) -> Metric:
 
 def arms_of(parts: Iterable[Part]) -> list[str]:
     """List the arms of all runs, those of the first run before all others."""
-    return list(dict.fromkeys(arm for part in parts for arm in aggregate.arms(part.records)))
+    arms: dict[str, None] = {}
+    for part in parts:
+        arms |= dict.fromkeys(aggregate.arms(part.records))
+    return list(arms)
 
 
 def _searching(parts: Sequence[Part]) -> list[str]:
-    drawn = frozenset[str]().union(*(part.asked.drawn for part in parts))
+    drawn: set[str] = set()
+    for part in parts:
+        drawn |= part.asked.drawn
     return [arm for arm in arms_of(parts) if arm in drawn]
 
 
 def _densities(parts: Sequence[Part]) -> list[float]:
-    return sorted({density for part in parts for density in part.asked.at}, reverse=True)
+    """Return what any run asks for, the highest density first."""
+    densities: set[float] = set()
+    for part in parts:
+        densities |= set(part.asked.at)
+    return sorted(densities, reverse=True)
 
 
 def lowest_of(parts: Sequence[Part]) -> float:
@@ -258,15 +266,21 @@ def _reaches(part: Part, density: float, metric: Metric) -> bool:
     return any(_values(part, arm, density, metric.test) for arm in arms_of([part]))
 
 
-def dense_of(part: Part) -> list[Record]:
+def dense_of(part: Part) -> Sequence[Record]:
     """Return the record of the dense network of each replicate."""
-    found = {
-        record["replicate"]: record for record in reversed(part.records) if record["round"] == 0
-    }
-    return [{**found[k], "arm": DENSE} for k in sorted(found)]
+    return _dense(part.records)
 
 
-def _values(part: Part, arm: str, density: float, key: str) -> Mapping[int, Any]:
+@once
+def _dense(records: Sequence[Record]) -> Evidence:
+    by_replicate: dict[int, Record] = {}
+    for record in records:
+        if record["round"] == 0:
+            by_replicate.setdefault(record["replicate"], record)
+    return Evidence({**record, "arm": DENSE} for _, record in sorted(by_replicate.items()))
+
+
+def _values(part: Part, arm: str, density: float, key: str) -> Mapping[int, Value]:
     try:
         return values_at(dense_of(part) if arm == DENSE else part.records, arm, density, key)
     except ConfigError:  # an arm that this run has not
@@ -290,33 +304,34 @@ def _number(value: Any) -> float | None:
     return value if is_number else None
 
 
-def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Any]:
+def _against_first(parts: Sequence[Part], part: Part, arm: str) -> list[Comparison]:
+    """Compare an arm of a run with itself in the first run, at the densities that both have."""
     first, metric = parts[0], metric_of(parts)
     if other_data(first, part):
         return []
-    here: Sequence[Record]
-    there: Sequence[Record]
+    records, first_records = part.records, first.records
+    densities = []
     if arm == DENSE:
         densities = [1.0]
-        here, there = dense_of(part), dense_of(first)
+        records, first_records = dense_of(part), dense_of(first)
+        if not records or not first_records:
+            return []
     else:
-        densities = []  # those that both come to in some replicate
         for density in _densities(parts):
             values = _values(part, arm, density, metric.test)
             if values.keys() & _values(first, arm, density, metric.test).keys():
                 densities.append(density)
-        here, there = part.records, first.records
-    if not densities or not here or not there:
+    if not densities:
         return []
     return compare_over(
-        here,
+        records,
         arm,
         arm,
         at=densities,
         metric=metric,
         margin=first.asked.margin,
         alpha=first.asked.alpha,
-        beside=there,
+        beside=first_records,
     )
 
 
@@ -324,17 +339,14 @@ def settings_grid(parts: Sequence[Part]) -> Grid:
     """Return in what the runs differ: a row a run, or, where these are fewer than the settings,
     a column a run.
     """
-    settings = _told_settings(parts)
     metric = metric_of(parts)
-    dense = [aggregate.dense(part.records, metric) for part in parts]
-    columns = settings | {
-        "replicates": [str(aggregate.replicates(part.records)) for part in parts],
-        f"dense {metric.head}": [
-            "" if one is None else _mean_and_deviation(one, metric.scale, metric.digits)
-            for one in dense
-        ],
-    }
-    labels = [part.label for part in parts]
+    labels, replicates, dense = [], [], []
+    for part in parts:
+        labels.append(part.label)
+        replicates.append(str(aggregate.replicates(part.records)))
+        spread = aggregate.dense(part.records, metric)
+        dense.append(_mean_and_deviation(spread, metric.scale, metric.digits))
+    columns = _settings(parts) | {"replicates": replicates, f"dense {metric.head}": dense}
     if len(columns) > len(parts):
         rows = [[name, *cells] for name, cells in columns.items()]
         return Grid("The runs", ["setting"], [("", labels)], rows)
@@ -342,7 +354,7 @@ def settings_grid(parts: Sequence[Part]) -> Grid:
     return Grid("The runs", ["run"], [("", list(columns))], rows)
 
 
-def _told_settings(parts: Sequence[Part]) -> dict[str, list[str]]:
+def _settings(parts: Sequence[Part]) -> dict[str, list[str]]:
     """Return what each run is set to, as text; of an arm that some run has not, its method
     alone.
     """
@@ -353,40 +365,45 @@ def _told_settings(parts: Sequence[Part]) -> dict[str, list[str]]:
     for name in names:
         is_method = name.startswith("arms.") and name.endswith(".method")
         if is_method and any(part.settings[name] is None for part in parts):
-            lacking.append(name)
-    found: dict[str, list[str]] = {}
+            lacking.append(name.removesuffix(".method"))
+    settings: dict[str, list[str]] = {}
     for name in names:
-        of_arm = next(
-            (method for method in lacking if name.startswith(method.removesuffix("method"))), ""
-        )
-        values = [part.settings[of_arm or name] for part in parts]
-        cells = ["" if value is None else _plain(value) for value in values]
-        found[of_arm.removesuffix(".method") or name] = cells
-    return found
+        arm = next((arm for arm in lacking if name.startswith(f"{arm}.")), "")
+        entry = f"{arm}.method" if arm else name
+        settings[arm or name] = [_plain(part.settings[entry]) for part in parts]
+    return settings
 
 
 def _plain(value: Any) -> str:
-    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return "" if value is None else str(value)
 
 
-def _mean_and_deviation(of: Spread, factor: float = 100, digits: int = 2) -> str:
-    spread = "" if of.deviation is None else f" ± {factor * of.deviation:,.{digits}f}"
-    return f"{factor * of.mean:,.{digits}f}{spread}"
+def _mean_and_deviation(spread: Spread | None, factor: float, digits: int) -> str:
+    if spread is None:
+        return ""
+    mean = f"{factor * spread.mean:,.{digits}f}"
+    if spread.deviation is None:
+        return mean
+    return f"{mean} ± {factor * spread.deviation:,.{digits}f}"
 
 
 def _values_grid(parts: Sequence[Part], title: str, key: str, factor: float, digits: int) -> Grid:
+    """Return a value of the dense network and of each arm at each density, a column a run."""
     rows: list[list[str]] = []
+    above = ""
     for density in (1.0, *_densities(parts)):
         for arm in [DENSE] if density == 1.0 else arms_of(parts):
             cells = []
             for part in parts:
-                found = [value.value for value in _values(part, arm, density, key).values()]
-                cells.append(
-                    _mean_and_deviation(aggregate.spread(found), factor, digits) if found else ""
-                )
+                values = _values(part, arm, density, key).values()
+                spread = aggregate.known_spread(value.value for value in values)
+                cells.append(_mean_and_deviation(spread, factor, digits))
             if any(cells):
-                same = rows and percent(density) == next(row[0] for row in reversed(rows) if row[0])
-                rows.append(["" if same else percent(density), arm, *cells])
+                label = percent(density)
+                rows.append(["" if label == above else label, arm, *cells])
+                above = label
     return Grid(title, ["density %", "arm"], [("", [part.label for part in parts])], rows)
 
 
@@ -395,22 +412,20 @@ def differences_grid(parts: Sequence[Part]) -> Grid:
     rows, metric = [], metric_of(parts)
     for part in parts[1:]:
         for arm in (DENSE, *arms_of(parts)):
-            for one in _against_first(parts, part, arm):
-                paired = one.paired
+            for comparison in _against_first(parts, part, arm):
+                paired = comparison.paired
                 rows.append(
                     [
                         f"{part.label} - {parts[0].label}",
                         arm,
-                        f"{'~' if one.interpolated else ''}{percent(one.density)}",
-                        str(len(one.values)),
+                        f"{'~' if comparison.interpolated else ''}{percent(comparison.density)}",
+                        str(len(comparison.values)),
                         metric.signed(paired.mean),
                         metric.interval(paired.low, paired.high),
-                        one.verdict,
+                        comparison.verdict,
                     ]
                 )
     alpha = parts[0].asked.alpha
     heads = ["density %", "n", "difference", f"{percent(1 - alpha)} % interval", "outcome"]
-    title = ", ".join(
-        filter(None, (f"Differences between the runs in test {metric.title}", metric.points))
-    )
+    title = with_unit(f"Differences between the runs in test {metric.title}", metric.points)
     return Grid(title, ["arms", "arm"], [("", heads)], rows)
