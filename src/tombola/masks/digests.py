@@ -42,9 +42,9 @@ def digest_state(state: Mapping[str, Tensor]) -> str:
     >>> digest_state(a) == digest_state(a | {"w": torch.ones(2, dtype=torch.bfloat16)})
     False
     """
-    return ticket_format.digest_tensors(
-        (name, *contents(name, tensor)) for name, tensor in state.items()
-    )
+    # Lazily, so that of tensors on a GPU one copy at a time is held.
+    entries = ((name, *contents(name, tensor)) for name, tensor in state.items())
+    return ticket_format.digest_tensors(entries)
 
 
 def digest_mask(mask: Mask) -> str:
@@ -57,9 +57,8 @@ def digest_mask(mask: Mask) -> str:
     >>> digest_mask(a) == digest_mask({"w": torch.tensor([True, True])})
     False
     """
-    return ticket_format.digest_masks(
-        (name, tuple(keep.shape), pack(name, keep)) for name, keep in mask.items()
-    )
+    entries = ((name, tuple(keep.shape), pack(name, keep)) for name, keep in mask.items())
+    return ticket_format.digest_masks(entries)
 
 
 def contents(name: str, tensor: Tensor) -> ticket_format.Contents:

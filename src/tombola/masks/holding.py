@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import operator
 import types
 import warnings
 import weakref
@@ -111,7 +112,7 @@ def hold_(optimizer: Any, model: nn.Module, mask: Mask) -> HookedMaskHandle:
     trained: set[int] = set()
     for inner in optimizers:
         trained.update(map(id, _parameters(inner)))
-    if not any(id(parameter) in trained for parameter in model.parameters()):
+    if trained.isdisjoint(map(id, model.parameters())):
         raise InputError(
             f"the {type(optimizer).__name__} trains no parameter of this model: it was "
             "made for another one, or before the model's parameters were; make it from "
@@ -326,12 +327,17 @@ class HookedMaskHandle(MaskHandle):
             for earlier in _holders(weight.parameter):
                 if earlier is not self:
                     earlier._release(weight.parameter)
-        self.mask = {name: keep for name, (_, keep) in zip(mask, pairs, strict=True)}
         # The caller's own mapping, where it was boolean tensors already.
-        if all(self.mask[name] is keep for name, keep in mask.items()):
-            self.mask = mask
+        masks_held = [keep for _, keep in pairs]
+        if not all(map(operator.is_, masks_held, mask.values())):
+            mask = dict(zip(mask, masks_held, strict=True))
+        self.mask = mask
         # Where nothing is pruned there is nothing to hold: a dense training pays for no mask.
-        self._attach({key: weight for key, weight in weights.items() if not weight.keep.all()})
+        pruned = {}
+        for key, weight in weights.items():
+            if not weight.keep.all():
+                pruned[key] = weight
+        self._attach(pruned)
         self.mask_weights()
         self.mask_gradients()
 
@@ -356,9 +362,11 @@ class HookedMaskHandle(MaskHandle):
         weights = dict(self._weights_of)
         weights.pop(id(parameter), None)
         live = names.parameters(self._model, shared=True)
-        self.mask = {
-            name: keep for name, keep in self.mask.items() if live.get(name) is not parameter
-        }
+        mask = dict(self.mask)
+        for name in self.mask:
+            if live.get(name) is parameter:
+                del mask[name]
+        self.mask = mask
         self._attach(weights)
 
     # ---- where it is attached
@@ -512,7 +520,7 @@ class HookedMaskHandle(MaskHandle):
         )
 
     def _trained_by(self, optimizer: torch.optim.Optimizer) -> bool:
-        return any(id(parameter) in self._weights_of for parameter in _parameters(optimizer))
+        return not self._weights_of.keys().isdisjoint(map(id, _parameters(optimizer)))
 
     def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not _refers_to(self._stepped, optimizer):

@@ -190,6 +190,7 @@ def _chosen_by_patterns(
     patterns: Sequence[str], weights: Mapping[str, Weight], parameters: Mapping[str, Tensor]
 ) -> set[str]:
     """Return the prunable parameters that patterns of names match."""
+    maskable = {name for name, weight in weights.items() if weight.maskable}
     chosen: set[str] = set()
     for pattern in patterns:
         matched = [name for name in parameters if fnmatchcase(name, pattern)]
@@ -197,20 +198,20 @@ def _chosen_by_patterns(
             raise ConfigError(
                 f"prunable: '{pattern}' matches no parameter; the model has: {_some(parameters)}"
             )
-        matched_weights = [name for name in matched if name in weights and weights[name].maskable]
+        prunable = set(matched) & maskable
         # A tensor that is no weight by the rule is pruned on request: by a pattern that matches no
         # weight, so that it can mean nothing else.
-        if not matched_weights:
+        if not prunable:
             for name in matched:
                 if parameters[name].dim() >= 2 and not _is_bias_or_norm(name, weights):
-                    matched_weights.append(name)
-        if not matched_weights:
+                    prunable.add(name)
+        if not prunable:
             raise ConfigError(
                 f"prunable: '{pattern}' matches {_some(matched)}; only the weights of convolutions "
                 "and linear layers are pruned, biases and norm weights never (and, where a pattern "
                 "means nothing else, other tensors of two or more dimensions)"
             )
-        chosen.update(matched_weights)
+        chosen |= prunable
     return chosen
 
 
@@ -313,9 +314,9 @@ def kept_in_words(mask: Mask) -> str:
     """
     if not all(isinstance(keep, Tensor) for keep in mask.values()):
         return "a mask that is none: it has other values than tensors"
-    size, kept = sum(keep.numel() for keep in mask.values()), count(mask)
-    share = f" ({percent(kept / size)})" if size else ""
-    return f"{kept:,} of {size:,} weights kept{share}"
+    prunable, kept = size(mask), count(mask)
+    share = f" ({percent(kept / prunable)})" if prunable else ""
+    return f"{kept:,} of {prunable:,} weights kept{share}"
 
 
 class ShownMask(dict[str, Tensor]):
@@ -521,7 +522,9 @@ def _check_lengths(name: str, keep: Tensor, parameters: Mapping[str, Tensor]) ->
     if lengths is None:
         return
     # The dimensions that one length is taken over.
-    dims = [dim for dim in range(keep.dim()) if lengths.dim() == 0 or lengths.shape[dim] == 1]
+    dims = list(range(keep.dim()))
+    if lengths.dim() > 0:
+        dims = [dim for dim in dims if lengths.shape[dim] == 1]
     if not dims:
         return
     empty = ~keep.amax(dims).flatten()

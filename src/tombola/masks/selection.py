@@ -41,8 +41,13 @@ DEVICE_CHUNK = 1 << 24  # enough to fill a GPU, and few waits for its answers
 SAMPLE = 3 << 18  # sampled for the bounds
 _CELLS = 1 << 13  # sampled together
 _NUMPY = {
-    getattr(torch, name): np.dtype(name)
-    for name in ("float32", "float64", "uint8", "int8", "int16", "int32", "int64")
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+    torch.uint8: np.dtype(np.uint8),
+    torch.int8: np.dtype(np.int8),
+    torch.int16: np.dtype(np.int16),
+    torch.int32: np.dtype(np.int32),
+    torch.int64: np.dtype(np.int64),
 }
 
 
@@ -324,12 +329,11 @@ def in_chunks(
         del sampled
 
         # One pass keeps what is above the lower bound and collects what is between the bounds.
-        passes = group.map_chunks(functools.partial(group.between, low=low, high=high))
-        group.refuse_nan([one_pass.has_nan for one_pass in passes])
+        passes = group.between(low, high)
         above = collected = 0
-        for one_pass in passes:
-            above += one_pass.above
-            collected += one_pass.values.size
+        for chunk_pass in passes:
+            above += chunk_pass.above
+            collected += chunk_pass.values.size
         # How many of the collected weights to remove: some, if the bounds enclose the threshold.
         number = remove - (kept - above)
         if 0 < number <= collected:
@@ -339,13 +343,8 @@ def in_chunks(
         # They do not. The threshold may be the missed bound itself, where many scores are equal to
         # it; else that bound is an exact limit for the next sample.
         pivot = low if number <= 0 else high
-        tallies = group.map_chunks(functools.partial(group.tally, pivot=pivot))
-        less = tied = 0
-        tied_by_chunk = []
-        for less_in_chunk, tied_in_chunk in tallies:
-            less += less_in_chunk
-            tied += tied_in_chunk
-            tied_by_chunk.append(tied_in_chunk)
+        less, tied_by_chunk = group.tally(pivot)
+        tied = sum(tied_by_chunk)
         if less < remove <= less + tied:
             group.keep_from_(pivot, remove - less, tied_by_chunk)
             return group.result()
@@ -483,11 +482,16 @@ class _Group:
                 number += int(self.xp.count_nonzero(self.xp.isnan(values) & keep))
         _refuse_nan(name, number)
 
-    def between(self, chunk: _Chunk, low: Any, high: Any) -> _Pass:
+    def between(self, low: Any, high: Any) -> list[_Pass]:
         """Keep what is above the lower bound, and collect what is strictly between the bounds.
 
-        A bound of ``None`` excludes nothing.
+        A bound of ``None`` excludes nothing. NaN scores are refused.
         """
+        passes = self.map_chunks(functools.partial(self._between_in, low=low, high=high))
+        self.refuse_nan([chunk_pass.has_nan for chunk_pass in passes])
+        return passes
+
+    def _between_in(self, chunk: _Chunk, low: Any, high: Any) -> _Pass:
         xp = self.xp
         # The new mask itself serves as scratch memory, so that nothing is allocated.
         values, keep = self.read(chunk)
@@ -512,8 +516,13 @@ class _Group:
             has_nan=self.has_nan(values, keep),
         )
 
-    def tally(self, chunk: _Chunk, pivot: Any) -> tuple[int, int]:
-        """Count the kept scores that are less than a score, and those equal to it."""
+    def tally(self, pivot: Any) -> tuple[int, list[int]]:
+        """Count the kept scores that are less than a score, and those equal to it by chunk."""
+        tallies = self.map_chunks(functools.partial(self._tally_in, pivot=pivot))
+        less, tied = zip(*tallies, strict=True)
+        return sum(less), list(tied)
+
+    def _tally_in(self, chunk: _Chunk, pivot: Any) -> tuple[int, int]:
         values, keep = self.read(chunk)
         less, tied = ((values < pivot) & keep), ((values == pivot) & keep)
         return int(self.xp.count_nonzero(less)), int(self.xp.count_nonzero(tied))
@@ -521,7 +530,7 @@ class _Group:
     def prune_(self, passes: Sequence[_Pass], number: int) -> None:
         """Prune the lowest of the collected scores; of equal ones the first."""
         # The number-th lowest score is the threshold; of those equal to it the first are pruned.
-        values = np.concatenate([one_pass.values for one_pass in passes])
+        values = np.concatenate([chunk_pass.values for chunk_pass in passes])
         values.partition(number - 1)
         threshold = values[number - 1]
         ties = number - int(np.count_nonzero(values < threshold))

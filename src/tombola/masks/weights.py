@@ -213,8 +213,11 @@ def roles(layer: nn.Module) -> list[tuple[str, Kind]]:
         return [(tensor, "linear") for tensor in _ATTENTION]
     # One matrix for each layer and direction, from the input and from the state.
     if isinstance(layer, nn.RNNBase):
-        weights = [tensor for tensor in layer._flat_weights_names if tensor.startswith("weight_")]
-        return [(tensor, "linear") for tensor in weights]
+        roles_of_tensors: list[tuple[str, Kind]] = []
+        for tensor in layer._flat_weights_names:
+            if tensor.startswith("weight_"):
+                roles_of_tensors.append((tensor, "linear"))
+        return roles_of_tensors
     if isinstance(layer, RNNCellBase):
         return [("weight_ih", "linear"), ("weight_hh", "linear")]
     return []
