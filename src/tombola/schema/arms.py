@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tombola import methods
@@ -79,6 +79,7 @@ allow_collapse; method: colt has it
         raise ConfigError(
             f"{where}.method is {shown(name)}; it should be one of {', '.join(methods.names())}."
         )
+    # A stranger's run folder is read without running the code that it names.
     if recorded is not None and catalogue.is_own(name):
         return Recorded.read(name, entries, recorded.get(where, {}), where)
     kind = methods.named(name, f"{where}.method")
@@ -107,8 +108,10 @@ def with_new_names(
     >>> with_new_names({"method": "random_ticket", "of": "lth"}, "arms.random")
     ({'method': 'random_ticket', 'source': 'lth'}, {'arms.random.of': 'source'})
     """
-    # The bare word `on` is true to readers of YAML 1.1.
-    entries = {"on" if key is True else str(key): value for key, value in given.items()}
+    entries: dict[str, Any] = {}
+    for key, value in given.items():
+        # The bare word `on` is true to readers of YAML 1.1.
+        entries["on" if key is True else str(key)] = value
     kind = _kind_of(entries, where, imports)
     if kind is None:
         return entries, {}
@@ -150,33 +153,40 @@ def _take_out(entries: dict[str, Any], kind: type[Method], where: str) -> None:
     """Take out the entries of other methods that stand where they always stood, and refuse
     those that do not.
     """
-    name, options = methods.name_of(kind), kind.options()
     known = [field.name for field in dataclasses.fields(kind)]
-    for key in [key for key in entries if key not in known]:
+    for key in list(entries):
+        if key in known:
+            continue
         # An entry of another method, which every arm wrote out once with its default.
         default = _listed(WRITTEN_OUT.get(key))
         if kind.written_out and key in WRITTEN_OUT and _listed(entries[key]) == default:
             del entries[key]
-            continue
-        every_option = list(known)
-        having = []
-        for other in methods.names():
-            options_of_other = methods.named(other).options()
-            every_option += options_of_other
-            if key in options_of_other:
-                having.append(other)
-        if not having:
-            raise ConfigError(
-                f"there is no {shown(f'{where}.{key}')}; {where} has: {', '.join(options)}."
-                f"{near(key, every_option)}"
-            )
-        words = f"methods {', '.join(having)} have it"
-        if len(having) == 1:
-            words = f"method: {having[0]} has it"
-        raise ConfigError(
-            f"{where}.{key} has no meaning with method: {name}, which takes "
-            f"{', '.join(options)}; {words}"
+        else:
+            raise _unknown_option(key, kind, known, where)
+
+
+def _unknown_option(key: str, kind: type[Method], known: Sequence[str], where: str) -> ConfigError:
+    """Say whose option a key is that a method does not have, or what may have been meant."""
+    options = ", ".join(kind.options())
+    every_option = list(known)
+    having = []
+    for method in methods.names():
+        options_of_method = methods.named(method).options()
+        every_option += options_of_method
+        if key in options_of_method:
+            having.append(method)
+    if not having:
+        return ConfigError(
+            f"there is no {shown(f'{where}.{key}')}; {where} has: {options}."
+            f"{near(key, every_option)}"
         )
+    words = f"methods {', '.join(having)} have it"
+    if len(having) == 1:
+        words = f"method: {having[0]} has it"
+    return ConfigError(
+        f"{where}.{key} has no meaning with method: {methods.name_of(kind)}, which takes "
+        f"{options}; {words}"
+    )
 
 
 def _listed(value: Any) -> Any:
@@ -204,6 +214,7 @@ the other arms are: lth. Did you mean 'lth'?
         most = {option: bound for option, bound in _MOST.items() if option in options}
         check_most(arm, most, f"arms.{name}")
         arm = methods.held(arm)
+        # Every comparison takes the arm of this name for the dense network.
         if name == DENSE and (arm.has_tickets or arm.source):
             raise ConfigError(
                 "an arm named dense is the dense network, {method: dense}; give this one another "
@@ -311,7 +322,8 @@ def _check_source(name: str, arm: Method, arms: Mapping[str, Method]) -> None:
     if source == name:
         raise ConfigError(f"{where} is the arm itself; name another one")
     if source not in arms:
-        others = [other for other in arms if other != name]
+        others = list(arms)
+        others.remove(name)
         raise ConfigError(
             f"{where} is {shown(source)}; the other arms are: {', '.join(others)}."
             f"{near(source, others)}"

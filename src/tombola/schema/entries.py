@@ -95,11 +95,13 @@ def _add_section(by_section: dict[str, list[Entry]], kind: Any, where: str) -> N
     described, hints = descriptions_of(kind), hints_of(kind)
     entries = by_section[where.rpartition(".")[2] or "recipe"] = []
     for field in dataclasses.fields(kind):
+        # The field that takes all options of a data set or a model is no entry by its name.
         if "rest" in field.metadata:
             continue
         hint, dotted = hints[field.name], f"{where}.{alias_of(field)}".removeprefix(".")
         entries.append(_entry(field, hint, dotted, described[field.name]))
         inner = dataclass_in(hint)
+        # Arms are described by the options of all methods together.
         if inner is not None and inner is not Method:
             _add_section(by_section, inner, dotted)
 
@@ -125,11 +127,12 @@ def _options_of_methods(by_section: dict[str, list[Entry]]) -> list[Entry]:
             dotted = f"arms.NAME.{field.name}"
             entry = _entry(field, hints[field.name], dotted, described[field.name])
             entries.setdefault(field.name, entry)
+            # Methods share sections such as `reach`; the first that has one describes it.
             inner = dataclass_in(hints[field.name])
             if inner is not None and field.name not in by_section:
                 _add_section(by_section, inner, dotted)
-    order = [name for name in WRITTEN_OUT if name in entries]
-    order += [name for name in entries if name not in order]
+    # Those of old recipes first, in the order that they have there.
+    order = dict.fromkeys((*WRITTEN_OUT, *entries))
     choices = ", ".join(f"`{name}`" for name in methods.names())
     method = Entry(
         "arms.NAME.method",
@@ -140,6 +143,8 @@ def _options_of_methods(by_section: dict[str, list[Entry]]) -> list[Entry]:
     )
     options = [method]
     for name in order:
+        if name not in entries:
+            continue
         of_methods = tuple(having[name])
         if len(of_methods) == len(methods.names()):
             of_methods = ("all",)

@@ -49,6 +49,7 @@ def override(content: dict[str, Any], dotted: str, value: Any) -> None:
     {'data': {'name': 'digits', 'valid': 100}}
     """
     *parents, last = dotted.split(".")
+    # Else a misspelt name would make a new arm of this entry alone.
     known = content.get("arms")
     if (
         parents[:1] == ["arms"]
@@ -86,14 +87,12 @@ def named_sets(content: Mapping[str, Any], kind: SetKind) -> dict[str, dict[str,
     sets = content.get(kind)
     if sets is None:
         return {}
-    wrong = [] if isinstance(sets, dict) else [sets]
-    if isinstance(sets, dict):
-        wrong = [overrides for overrides in sets.values() if not isinstance(overrides, dict)]
-    if wrong:
-        raise ConfigError(
-            f"{kind} has {shown(wrong[0])}; it names sets of overrides, such as "
-            f"{kind}: {{small: {{training.epochs: 1}}}}"
-        )
+    for overrides in sets.values() if isinstance(sets, dict) else [sets]:
+        if not isinstance(overrides, dict):
+            raise ConfigError(
+                f"{kind} has {shown(overrides)}; it names sets of overrides, such as "
+                f"{kind}: {{small: {{training.epochs: 1}}}}"
+            )
     return dict(sets)
 
 
@@ -119,6 +118,7 @@ def take_set(content: dict[str, Any], kind: SetKind, name: str | None) -> None:
             f"the recipe has no {kind[:-1]} {shown(name)}; it has: {', '.join(sets) or 'none'}."
             f"{near(name, sets)}"
         )
+    # By its name the run's folder says which set was taken.
     content["name"] = f"{content['name']}-{name}"
     for dotted, value in sets[name].items():
         override(content, str(dotted), value)

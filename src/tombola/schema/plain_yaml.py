@@ -69,6 +69,7 @@ class _Loader(yaml.SafeLoader):
         self._line = 1  # of what is being made, for errors that do not say where they are
 
     def get_single_data(self) -> Any:
+        # Counted before anything is made of it: a few lines of aliases may stand for gigabytes.
         node = self.get_single_node()
         if node is None:
             return None
@@ -76,6 +77,7 @@ class _Loader(yaml.SafeLoader):
         return self.construct_document(node)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        # Nodes are composed by recursion: refused before Python's own limit is met.
         self._depth += 1
         if self._depth > DEEPEST:
             raise _wrong(f"nested more than {DEEPEST} deep", self.peek_event())  # type: ignore[no-untyped-call]
@@ -137,23 +139,24 @@ class _Loader(yaml.SafeLoader):
         The library's own function is not used, as versions of it differ in this.
         """
         merged: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
-        own: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
+        given: dict[str, tuple[yaml.ScalarNode, yaml.Node]] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise _wrong("a key is a text, not a list or a mapping", key)
             if key.tag == f"{_TAGS}merge":
+                # The last first, so that the first one's entries replace those of all others.
                 for mapping in reversed(_mappings_to_merge(value)):
                     self.flatten_mapping(mapping)
                     for entry in mapping.value:
                         merged[entry[0].value] = entry
-            elif key.value in own:
+            elif key.value in given:
                 raise ConfigError(
                     f"{shown(key.value)} is given twice in the mapping that begins in line "
                     f"{node.start_mark.line + 1}"
                 )
             else:
-                own[key.value] = (key, value)
-        node.value = list((merged | own).values())
+                given[key.value] = (key, value)
+        node.value = list((merged | given).values())
 
 
 def _mappings_to_merge(node: yaml.Node) -> list[yaml.MappingNode]:
@@ -175,8 +178,8 @@ def _mappings_to_merge(node: yaml.Node) -> list[yaml.MappingNode]:
     return mappings
 
 
-def _wrong(what: str, at: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=what, problem_mark=at.start_mark)  # type: ignore[arg-type]
+def _wrong(what: str, node: yaml.Node | yaml.Event) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=what, problem_mark=node.start_mark)  # type: ignore[arg-type]
 
 
 def _as_text(_: yaml.SafeLoader, node: yaml.Node) -> str:

@@ -74,9 +74,10 @@ class Profile:
     @property
     def lifted(self) -> tuple[str, ...]:
         """The rules that it gives up, in words."""
-        return tuple(
-            rule for entry, rule in LIFTED.get(self.name, {}).items() if entry not in self.but
-        )
+        rules = dict(LIFTED.get(self.name, {}))
+        for entry in self.but:
+            rules.pop(entry, None)
+        return tuple(rules.values())
 
 
 def put_in(content: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
@@ -106,13 +107,15 @@ def put_in(content: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
         if not isinstance(given, Mapping):
             continue  # refused when it is read
         if section == "arms":
-            result["arms"] = {
-                name: _with_entry(name, arm, dotted, value, profile) for name, arm in given.items()
-            }
+            result["arms"] = {}
+            for name, arm in given.items():
+                result["arms"][name] = _with_entry(name, arm, dotted, value, profile)
         else:
             result[section] = _set(given, dotted, value, dotted, profile)
+        # A search may have a training of its own, which would undo the profile's.
         if section == "training":
             _check_searches(result.get("arms"), dotted, value, profile)
+    # The profile's milestones have no meaning without the schedule that reads them.
     training = result.get("training")
     if "training.milestones" not in profile.but and isinstance(training, Mapping):
         result["training"] = {"schedule": "multistep", **training}
@@ -144,6 +147,7 @@ def _set(
     """Set a profile's entry in its section; where the recipe sets it otherwise, refuse that."""
     key = entry.partition(".")[2]
     seen = given.get(key, value)
+    # From YAML it is a list, in plain data of a recipe a tuple.
     if (list(seen) if isinstance(seen, list | tuple) else seen) != value:
         raise ConfigError(
             f"{where} is {seen}, and profile {profile.name} has {value}; take it out, or say so "

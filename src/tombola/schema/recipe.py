@@ -164,14 +164,14 @@ class Recipe:
     keep: Literal["all", "best", "last", "none"] = "best"
 
     def __post_init__(self) -> None:
+        # First of all, so that each arm is checked as it will run.
         object.__setattr__(self, "arms", self._with_common())
         arms.check_name(self.name, "name", "the run's folder")
         if not self.arms:
             raise ConfigError(
                 "the recipe has no arms; such as: arms: {lth: {method: lth, rate: 0.2}}"
             )
-        for what in ("replicates", "rewind", "seed"):
-            least = 1 if what == "replicates" else 0
+        for what, least in (("replicates", 1), ("rewind", 0), ("seed", 0)):
             if getattr(self, what) < least:
                 raise ConfigError(
                     f"{what} is {shown(getattr(self, what))}; it must be {least} or more"
@@ -199,10 +199,10 @@ class Recipe:
 
     def _with_common(self) -> dict[str, Method]:
         """Give each arm what the recipe says for all that do not say it themselves."""
-        return {
-            name: held(arm).with_common(self.densities, self.evaluate_at)
-            for name, arm in self.arms.items()
-        }
+        complete = {}
+        for name, arm in self.arms.items():
+            complete[name] = held(arm).with_common(self.densities, self.evaluate_at)
+        return complete
 
     def arm(self, name: str) -> Method:
         """Return an arm to be asked: one of the user's own is held to what a method promises,
@@ -217,6 +217,7 @@ class Recipe:
             lifts = self.arm(name).lifts
             if lifts and not repo:
                 raise ConfigError(f"arms.{name}.{lifts}; only profile: repo allows it")
+        # Arms that score nothing, such as controls, say nothing of the others.
         scored = {self.arm(name).weights_scored(self.training) for name in self.arms} - {()}
         if len(scored) > 1 and not repo:
             raise ConfigError(
@@ -243,20 +244,7 @@ class Recipe:
         if until.rounds is not None and until.rounds < 1:
             raise ConfigError(f"until.rounds is {shown(until.rounds)}; it must be 1 or more")
         if until.accuracy_drop is not None:
-            if until.accuracy_drop < 0 or (
-                until.accuracy_drop >= 1 and self.task == CLASSIFICATION
-            ):
-                raise ConfigError(
-                    f"until.accuracy_drop is {until.accuracy_drop}; it is a fraction, so 1 point "
-                    "is 0.01"
-                )
-            if self.data.valid == 0:
-                raise ConfigError("until.accuracy_drop needs validation data; data.valid is 0")
-            skipping = [name for name, arm in self.arms.items() if arm.evaluate_at]
-            if skipping:
-                raise ConfigError(
-                    f"until.accuracy_drop looks at every round; arm {skipping[0]} has evaluate_at"
-                )
+            self._check_accuracy_drop(until.accuracy_drop)
         endless = [name for name in self.arms if self.arm(name).endless]
         if endless and not until.given:
             raise ConfigError(
@@ -265,6 +253,20 @@ class Recipe:
             )
         if self.data.valid == 0:
             self._check_without_validation()
+
+    def _check_accuracy_drop(self, drop: float) -> None:
+        # As of the margin: only an accuracy is known here to end at 1.
+        if drop < 0 or (drop >= 1 and self.task == CLASSIFICATION):
+            raise ConfigError(
+                f"until.accuracy_drop is {drop}; it is a fraction, so 1 point is 0.01"
+            )
+        if self.data.valid == 0:
+            raise ConfigError("until.accuracy_drop needs validation data; data.valid is 0")
+        for name, arm in self.arms.items():
+            if arm.evaluate_at:
+                raise ConfigError(
+                    f"until.accuracy_drop looks at every round; arm {name} has evaluate_at"
+                )
 
     def _check_without_validation(self) -> None:
         """Refuse trainings that look at validation data, which the recipe has none of."""
@@ -287,11 +289,14 @@ class Recipe:
         content: dict[str, Any] = dataclasses.asdict(self)
         content["arms"] = {name: arm.to_dict() for name, arm in self.arms.items()}
         content = _listed(content)
+        # Options of a data set or a model stand beside the entries of their section.
         for section in ("data", "model"):
             content[section] |= content[section].pop("options")
+        # Entries that came later are left out at their defaults: a digest is made of this, and runs
+        # of before keep theirs.
         if self.task == CLASSIFICATION:
             del content["task"]
-        for key in ("classes", "skew"):  # runs of before there were these keep their names
+        for key in ("classes", "skew"):
             if content["data"][key] is None:
                 del content["data"][key]
         if content["model"]["mask"] is None:
@@ -345,6 +350,7 @@ def read(
     ...     read(path, ["--until.rounds", "2"]).until.rounds
     2
     """
+    # What is said later wins: the file, its scale, its variant, the command line.
     content = _load(Path(path), scale)
     take_set(content, "variants", variant)
     for dotted, value in pairs(overrides):
@@ -370,6 +376,7 @@ def _load(path: Path, scale: str | None) -> dict[str, Any]:
     """Read a recipe as plain data, with the overrides of a scale put over it."""
     path = recipes.path_of(path)
     try:
+        # Not the whole file, which may be anything that was named by mistake.
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)
         if len(raw) > _MOST_BYTES:
@@ -433,17 +440,20 @@ def parse(content: Mapping[str, Any], recorded: Mapping[str, Any] | None = None)
     if recorded is None:
         arms.tell_old_names(renamed)
     content = _with_profile(content)
+    # What is no entry of its section is an option, of which only the data set or model knows more.
     for section, kind in (("data", Data), ("model", Model)):
         given = content.get(section)
         if isinstance(given, Mapping):
-            entries = {field.name for field in dataclasses.fields(kind)}
-            options = {str(key): value for key, value in given.items() if key not in entries}
+            options = {str(key): value for key, value in given.items()}
+            for field_of_section in dataclasses.fields(kind):
+                options.pop(field_of_section.name, None)
             check_options(options, section)
+    # Here and not by `filled`: which class an arm is of, its method says.
     given = content.get("arms")
     if isinstance(given, Mapping):
-        content["arms"] = {
-            str(name): arms.read(arm, f"arms.{name}", recorded) for name, arm in given.items()
-        }
+        content["arms"] = {}
+        for name, arm in given.items():
+            content["arms"][str(name)] = arms.read(arm, f"arms.{name}", recorded)
     recipe: Recipe = filled(Recipe, content, "")
     return recipe
 
