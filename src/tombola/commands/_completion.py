@@ -38,6 +38,7 @@ class Completion(Command):
             "--executor": entries("tombola.executors"),
             "--device": ["auto", "cpu", "cuda"],
         }
+        # A command that takes entries of a recipe knows none of them before it is called.
         overrides = [f"--{name}" for name in entry_names(dotted=True)]
         more = {
             "run": [*recipes.names(), *overrides],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tombola.commands.command import Command, add_json, print_json
 from tombola.ground.contracts import CONTRACTS
@@ -28,6 +30,108 @@ CATALOGUES = (
 PACKAGES = {"sections": "tombola.reports.sections"}  # that are not called as their catalogue
 
 
+class _Catalogue:
+    """A catalogue whose entries are listed by their names."""
+
+    hint: ClassVar[str] = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def names(self) -> list[str]:
+        """Return the names that a recipe may say."""
+        from tombola.ground.catalogue import entries
+
+        return entries(PACKAGES.get(self.name, f"tombola.{self.name}"))
+
+    def as_data(self) -> list[Any]:
+        """Return the entries as plain data."""
+        return self.names()
+
+    def print_names(self) -> None:
+        """Print the names on one line."""
+        print(f"{self.name}: {', '.join(self.names())}{self.hint}")
+
+    def print_entries(self) -> None:
+        """Print what each entry is."""
+        self.print_names()
+
+
+class _Arms(_Catalogue):
+    hint = " (tombola list arms says what each is)"
+
+    def names(self) -> list[str]:
+        from tombola.methods import every_card
+
+        return [card.name for card in every_card()]
+
+    def as_data(self) -> list[Any]:
+        from tombola.methods import every_card
+
+        return list(map(asdict, every_card()))
+
+    def print_entries(self) -> None:
+        from tombola.commands.printing import print_table
+        from tombola.methods import every_card
+
+        rows = []
+        for card in every_card():
+            rows.append([card.name, card.role, f"{card.summary}\n{card.entry}"])
+        print_table(["arm", "role", "what it is, and its entry in a recipe"], rows)
+
+
+class _Entries(_Catalogue):
+    hint = " (tombola list entries says what each means)"
+
+    def names(self) -> list[str]:
+        from tombola.schema.recipe import entry_names
+
+        return entry_names()
+
+    def as_data(self) -> list[Any]:
+        return list(map(asdict, self._entries()))
+
+    def print_entries(self) -> None:
+        from tombola.commands.printing import print_table
+
+        rows = []
+        for entry in self._entries():
+            takes = f"{entry.values} (default: {entry.default})" if entry.default else entry.values
+            # Backquotes mark code on the page of the documentation, and nothing here.
+            rows.append([entry.name, f"{entry.meaning}\n{takes}".replace("`", "")])
+        print_table(["entry of a recipe", "what it means, and what it takes"], rows)
+
+    def _entries(self) -> Iterator[Entry]:
+        from tombola.schema.entries import sections
+
+        return chain.from_iterable(sections().values())
+
+
+class _Recipes(_Catalogue):
+    hint = " (tombola list recipes says what each is and costs)"
+
+    def names(self) -> list[str]:
+        from tombola import recipes
+
+        return recipes.names()
+
+    def as_data(self) -> list[Any]:
+        return [dict(zip(("name", "summary", "cost"), row, strict=True)) for row in self._rows()]
+
+    def print_entries(self) -> None:
+        from tombola.commands.printing import print_table
+
+        print_table(["recipe", "what it is", "cost"], self._rows())
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        from tombola import recipes
+
+        return [(name, *recipes.described(name)) for name in recipes.names()]
+
+
+_DESCRIBED = {"arms": _Arms, "entries": _Entries, "recipes": _Recipes}
+
+
 class List(Command):
     """List the entries of the catalogues."""
 
@@ -47,96 +151,22 @@ class List(Command):
 
     def execute(self, options: argparse.Namespace, _: Sequence[str]) -> int:
         """Print one catalogue in full, or the names in all of them."""
+        chosen = [options.catalogue] if options.catalogue else CATALOGUES
+        catalogues = [_DESCRIBED.get(name, _Catalogue)(name) for name in chosen]
         if options.json:
-            chosen = [options.catalogue] if options.catalogue else CATALOGUES
-            print_json({name: _as_data(name) for name in chosen})
+            print_json({catalogue.name: catalogue.as_data() for catalogue in catalogues})
         elif options.catalogue:
-            _print_catalogue(options.catalogue)
+            catalogues[0].print_entries()
+            _print_contract(options.catalogue)
         else:
-            for name in CATALOGUES:
-                _print_names(name)
+            for catalogue in catalogues:
+                catalogue.print_names()
         return 0
 
 
-def _as_data(catalogue: str) -> list[Any]:
-    if catalogue == "arms":
-        from dataclasses import asdict
-
-        from tombola.methods import every_card
-
-        return [asdict(card) for card in every_card()]
-    if catalogue == "entries":
-        from dataclasses import asdict
-
-        return [asdict(entry) for entry in _entries()]
-    if catalogue == "recipes":
-        return [
-            {"name": name, "summary": summary, "cost": cost} for name, summary, cost in _recipes()
-        ]
-    return _names(catalogue)
-
-
-def _print_names(catalogue: str) -> None:
-    names = ", ".join(_names(catalogue))
-    more = {
-        "arms": " (tombola list arms says what each is)",
-        "entries": " (tombola list entries says what each means)",
-        "recipes": " (tombola list recipes says what each is and costs)",
-    }
-    print(f"{catalogue}: {names}{more.get(catalogue, '')}")
-
-
-def _print_catalogue(catalogue: str) -> None:
-    from tombola.commands.printing import print_table
-
-    if catalogue == "arms":
-        from tombola.methods import every_card
-
-        rows = [[card.name, card.role, f"{card.summary}\n{card.entry}"] for card in every_card()]
-        print_table(["arm", "role", "what it is, and its entry in a recipe"], rows)
-    elif catalogue == "entries":
-        entry_rows = []
-        for entry in _entries():
-            takes = f"{entry.values} (default: {entry.default})" if entry.default else entry.values
-            entry_rows.append([entry.name, f"{entry.meaning}\n{takes}".replace("`", "")])
-        print_table(["entry of a recipe", "what it means, and what it takes"], entry_rows)
-    elif catalogue == "recipes":
-        print_table(["recipe", "what it is", "cost"], _recipes())
-    else:
-        _print_names(catalogue)
+def _print_contract(catalogue: str) -> None:
+    """Print what code of the user's own must do to be taken for an entry."""
     if catalogue in CONTRACTS:
         contract = CONTRACTS[catalogue]
         own_code = f"{contract.in_words()}; a recipe names it package.module:function"
         print(f"\n{own_code}\n{contract.example}", end="")
-
-
-def _names(catalogue: str) -> list[str]:
-    if catalogue == "arms":
-        from tombola.methods import every_card
-
-        return [card.name for card in every_card()]
-    if catalogue == "entries":
-        from tombola.schema.recipe import entry_names
-
-        return entry_names()
-    if catalogue == "recipes":
-        from tombola import recipes
-
-        return recipes.names()
-    from tombola.ground.catalogue import entries
-
-    return entries(PACKAGES.get(catalogue, f"tombola.{catalogue}"))
-
-
-def _entries() -> list[Entry]:
-    """Return every entry that a recipe may have, section by section."""
-    from tombola.schema.entries import sections
-
-    return [entry for entries in sections().values() for entry in entries]
-
-
-def _recipes() -> list[tuple[str, str, str]]:
-    """Return name, summary and cost of every recipe that ships."""
-    from tombola import recipes
-
-    return [(name, *recipes.described(name)) for name in recipes.names()]

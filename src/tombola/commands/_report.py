@@ -50,6 +50,7 @@ class Report(Command):
         from tombola.folder.runs import Run
         from tombola.records.choosing import named_run
 
+        # Before any run is read, which may take long.
         verdict = _verdict_entries(overrides)
         folders = [named_run(path) for path in options.runs]
         if len(folders) > 1:

@@ -97,6 +97,7 @@ class Run(Command):
             names = options.variant.split(",")
         # Without variants there is one recipe, which has no such name.
         variant_names: Sequence[str | None] = names or [None]
+        # All are read before the first one runs: a mistake in the last shows at once.
         recipes = []
         for name in variant_names:
             recipe = read(options.recipe, overrides, scale=options.scale, variant=name)
@@ -159,6 +160,7 @@ def run_recipes(
         print_together([outcome.folder for outcome in outcomes], as_json=as_json)
     else:
         print_outcome(outcomes[0], recipes[0].name, as_json)
+    # An arm that failed leaves its run incomplete, and the other arms and runs go on.
     return 0 if all(outcome.complete for outcome in outcomes) else 1
 
 
@@ -176,6 +178,7 @@ def _print_plans(recipes: Sequence[Recipe], options: argparse.Namespace) -> None
     from tombola.experiments import experiment
 
     replicates = _numbers(options.only_replicates)
+    # All are planned before anything is printed: one that cannot run gives its error alone.
     outlooks = []
     for recipe in recipes:
         with waiting.told(experiment.loading(recipe)):

@@ -138,6 +138,7 @@ def _inspect(options: argparse.Namespace) -> int:
         except InputError as error:  # the other files are checked all the same
             print(f"tombola: {error}", file=sys.stderr)
             printed.append({"path": str(path), "verified": False, "error": str(error)})
+            # A ticket that is damaged is a finding; a file that is not there is wrong input.
             damaged = verifying and path.is_file() and os.access(path, os.R_OK)
             code = max(code, 1 if damaged else 2)
             continue

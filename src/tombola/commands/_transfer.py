@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,7 @@ class Transfer(Command):
             print_json(list(outcome.records))
         elif outcome.records:
             _print_accuracies(outcome)
+        # Last, where a terminal shows it, and not among the results.
         for failure in outcome.failures:
             print(f"tombola: {failure}", file=sys.stderr)
         if not options.json:
@@ -102,6 +104,7 @@ class Transfer(Command):
 def _checked_changes(overrides: Sequence[str]) -> dict[str, Any]:
     from tombola.schema.recipe import pairs
 
+    # What a ticket is, it says itself; how it is trained, and on what, may be changed.
     changes = dict(pairs(overrides))
     for dotted in changes:
         if not dotted.startswith(("training.", "data.")):
@@ -121,5 +124,6 @@ def _print_accuracies(outcome: Outcome) -> None:
     grid = matrix_grid(matrix)
     print("test accuracy %\n")
     heads = [*grid.labels, *grid.groups[0][1]]
-    print_table(heads, grid.rows, right=[head for head in heads if not in_words(head)])
+    # All columns hold numbers but those that name a ticket.
+    print_table(heads, grid.rows, right=list(filterfalse(in_words, heads)))
     print(*("", *sentences(matrix)), sep="\n")

@@ -32,12 +32,12 @@ def commands() -> dict[str, Command]:
     files: list[Path] = []
     for folder in package.__path__:
         files += Path(folder).glob("_[a-z]*.py")
-    found: dict[str, Command] = {}
+    by_name: dict[str, Command] = {}
     for file in files:
         name = file.stem[1:]
         module = importlib.import_module(f"{package.__name__}.{file.stem}")
-        found[name] = getattr(module, name.title().replace("_", ""))()
-    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
+        by_name[name] = getattr(module, name.title().replace("_", ""))()
+    return dict(sorted(by_name.items(), key=lambda item: (item[1].order, item[0])))
 
 
 def parser() -> Parser:
@@ -79,6 +79,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
             f"there is no command {shown(name)}; there are: {', '.join(known)}.{near(name, known)}"
         )
     words = list(arguments)
+    # Entries of a recipe are no options that argparse knows, so they are taken out before.
     overrides: list[str] = []
     if name in known and known[name].takes_overrides:
         words, overrides = _split_overrides(_named_parser(top, [name]), words)
@@ -134,6 +135,7 @@ def _split_overrides(
 
 def _check_override(name: str, flags: Collection[str]) -> None:
     """Refuse what is rather a misspelt option of the command than an entry of a recipe."""
+    # Only for a name in doubt: what follows imports all methods.
     if "." in name or not near(name, flags):
         return
     from tombola.schema.recipe import entry_names
@@ -150,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.redirect_stdout(results), warnings.catch_warnings():
             warnings.showwarning = _print_warning
+            # Flushed here: a disk that is full is an error of the command, with its one line.
             try:
                 return _execute(given)
             finally:

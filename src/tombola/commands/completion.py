@@ -43,6 +43,7 @@ def words_of(parser: argparse.ArgumentParser, above: str = "") -> dict[str, list
     """
     words: list[str] = []
     inner: dict[str, list[str]] = {}
+    # argparse keeps the only list of a parser's arguments to itself.
     for action in parser._actions:
         words += action.option_strings
         if isinstance(action, argparse._SubParsersAction):
@@ -81,14 +82,21 @@ def script(
     top = words.pop("")
     if shell == "fish":
         return _fish(top, words, values)
-    options = [f'  {option}) words="{" ".join(known)}" ;;' for option, known in values.items()]
-    # The longer first: "ticket info" stands before "ticket".
-    commands = [
-        f'    "{command} "*) words="{" ".join(words[command])}" ;;'
-        for command in sorted(words, key=lambda command: -command.count(" "))
-    ]
-    text = _BASH.format(options="\n".join(options), commands="\n".join(commands), top=" ".join(top))
+    text = _bash(top, words, values)
+    # Zsh runs the completions of bash, once it is told to.
     return f"autoload -U +X bashcompinit && bashcompinit\n{text}" if shell == "zsh" else text
+
+
+def _bash(
+    top: Sequence[str], words: Mapping[str, Sequence[str]], values: Mapping[str, Sequence[str]]
+) -> str:
+    options, commands = [], []
+    for option, known in values.items():
+        options.append(f'  {option}) words="{" ".join(known)}" ;;')
+    # The longer first, as the first that fits is taken: "ticket info" stands before "ticket".
+    for command in sorted(words, key=lambda command: -command.count(" ")):
+        commands.append(f'    "{command} "*) words="{" ".join(words[command])}" ;;')
+    return _BASH.format(options="\n".join(options), commands="\n".join(commands), top=" ".join(top))
 
 
 def _fish(

@@ -60,6 +60,7 @@ def built_in() -> list[Recipe]:
 
 
 def _built_in(name: str, model: str, shape: Sequence[int], training: Mapping[str, Any]) -> Recipe:
+    # Images without meaning: a step takes as long with them, and nothing is downloaded.
     data = {"name": "synthetic", "image_shape": list(shape), "train": 1920, "test": 10, "valid": 0}
     return parse(
         {
@@ -108,12 +109,14 @@ def examine(
             "nothing; name a folder that has it (--data-root or TOMBOLA_DATA), or begin a run of "
             "the recipe, which downloads it"
         )
+    # Timings first and workers last: the processes are started once, for all recipes.
     cases = []
     for given in built_in() if recipe is None else [recipe]:
         tell(f"{given.name}: loading")
         task = make_task(given, data_root)
         resolved = resolve_defaults(given, task)
         plans = Plans.of(resolved, task)
+        # Of the recipe as it is given: a default may be another one beside a change.
         tried = candidates(given.training, task.model, resolved.device, cores(), compiled=compiled)
         timings = measure(plans, tried, tell)
         cases.append(Case(resolved, timings, workers_to_try(plans), plans.left_out))
@@ -143,6 +146,7 @@ def advise(case: Case, *, busy: bool = False) -> list[str]:
     lines = []
     for timing in _faster(case.timings):
         times = statistics.median(timing.times)
+        # Threads and workers share the cores: of the two, a run takes what does more work.
         more_threads = timing.changes.get("threads", 1) > case.recipe.training.threads
         share = f"`{timing.flags}` would take {1 / times:.2f} of the time"
         if more_threads and together >= times:
@@ -228,6 +232,7 @@ def terminal(examination: Examination, console: Console) -> None:
     for case in examination.cases:
         _print_case(case, busy, console)
     console.print()
+    # With one change there are no two to be combined.
     if any(len(case.timings) > 2 for case in examination.cases):
         note = "Each setting was measured alone; the gains of two need not multiply."
         console.print(Text(note, style="dim"))

@@ -78,7 +78,9 @@ def draft(
     if recipe.model.head is not None:
         given["model"]["head"] = recipe.model.head
     name = _name(recipe)
+    # The cost is known once the text has been planned, so it is put in last.
     text = _text(name, given, task)
+    # Read as a user would run it. Scales are taken out when a recipe is read from a file.
     content = yaml.safe_load(text)
     del content["scales"]
     plans = Plans.of(resolve_defaults(parse(content), task), task)
@@ -187,6 +189,7 @@ scales:  # tombola run FILE --scale small: a first look, without verdicts
 def _text(name: str, given: Mapping[str, Any], task: Classification) -> str:
     splits = task.splits
     batch = 32 if len(splits.train) < _FEW_EXAMPLES else 64
+    # As many epochs as make enough steps: of few examples there are few steps in each.
     batches = math.ceil(len(splits.train) / batch)
     epochs = min(_MOST_EPOCHS, math.ceil(_STEPS / batches))
     prunable = ""

@@ -62,6 +62,7 @@ def facts(data_root: Path | None = None) -> dict[str, Any]:
         "data_root": str(root),
         "data_found": data_found,
         "load": None if load is None else round(load, 2),
+        # The load is that of the whole machine, and `cores` are those of this process.
         "busy": load is not None and load > 0.5 * (os.cpu_count() or 1),
     }
 
@@ -120,9 +121,11 @@ def fact_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _data_sets(found: Mapping[str, bool]) -> str:
-    has = [name for name in found if found[name]]
-    lacks = [name for name in found if not found[name]]
+def _data_sets(data_found: Mapping[str, bool]) -> str:
+    has: list[str] = []
+    lacks: list[str] = []
+    for name, is_there in data_found.items():
+        (has if is_there else lacks).append(name)
     if not has:
         return "none of the downloadable sets"
     return ", ".join(has) + (f"; lacks {', '.join(lacks)}" if lacks else "")

@@ -57,10 +57,11 @@ def _check_comparable(runs: Sequence[Run]) -> None:
     for index, run in enumerate(runs):
         if not len(run.records):
             raise ConfigError(f"'{run.path}' has no results yet")
-        for other in runs[:index]:
-            if run.digest == other.digest and run.recipe.arms == other.recipe.arms:
+        # One digest with other arms is the same experiment in parts, which may be compared.
+        for earlier in runs[:index]:
+            if run.digest == earlier.digest and run.recipe.arms == earlier.recipe.arms:
                 raise ConfigError(
-                    f"'{other.path}' and '{run.path}' are runs of one recipe; tombola runs merge "
+                    f"'{earlier.path}' and '{run.path}' are runs of one recipe; tombola runs merge "
                     "joins them"
                 )
 
@@ -88,6 +89,7 @@ def labels(names: Sequence[str]) -> tuple[list[str], str]:
     if len(set(names)) < len(names):
         numbered = [f"{name} ({index})" for index, name in enumerate(names, 1)]
         return numbered, names[0]
+    # By words: "width-4" and "width-40" have no 4 in common.
     words = [name.split("-") for name in names]
     common = 0
     for column in zip(*words, strict=False):
@@ -96,6 +98,7 @@ def labels(names: Sequence[str]) -> tuple[list[str], str]:
         common += 1
     title = "-".join(words[0][:common])
     rests = ["-".join(name[common:]) for name in words]
+    # Where one name is the beginning of another, nothing is left of it to be called by.
     if title and all(rests):
         return rests, title
     return list(names), title or "runs"

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
+import operator
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -68,9 +69,10 @@ class Timing:
         >>> Timing({"threads": 2, "channels_last": False}).flags
         '--training.threads 2 --training.channels_last false'
         """
-        return " ".join(
-            f"--training.{entry} {_yaml(value)}" for entry, value in self.changes.items()
-        )
+        flags = []
+        for entry, value in self.changes.items():
+            flags.append(f"--training.{entry} {_yaml(value)}")
+        return " ".join(flags)
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,28 @@ class Case:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
+class Candidate(NamedTuple):
+    """Settings to be tried.
+
+    Attributes:
+        changes: Entries of ``training`` that differ from the recipe's, and their values.
+        training: All settings, with their defaults resolved.
+    """
+
+    changes: dict[str, Any]
+    training: Training
+
+
 def candidates(
-    own: Training, model: nn.Module, kind: str, cores: int, *, compiled: bool = False
-) -> list[tuple[dict[str, Any], Training]]:
-    """List the settings that apply to a model on a kind of device, each as (what is changed,
-    training with its defaults resolved).
+    given: Training, model: nn.Module, kind: str, cores: int, *, compiled: bool = False
+) -> list[Candidate]:
+    """List the settings that apply to a model on a kind of device.
 
     The first changes nothing. A change that a recipe's own ``step: traced`` stands against comes
     with ``step: eager``.
 
     Args:
-        own: The recipe's training, its defaults not resolved, so that they may follow a change.
+        given: The recipe's training, its defaults not resolved, so that they may follow a change.
         model: What is trained.
         kind: "cpu" or "cuda".
         cores: That this process may use.
@@ -131,7 +144,7 @@ def candidates(
     >>> [changes for changes, _ in tried]
     [{}, {'threads': 2}, {'precision': 'bf16'}, {'step': 'eager'}]
     """
-    resolved = training.resolve_defaults(own, model, kind)
+    resolved = training.resolve_defaults(given, model, kind)
     values: dict[str, Sequence[Any]] = {
         "threads": sorted({1, cores}) if kind == "cpu" else (),
         "channels_last": (True, False),
@@ -139,17 +152,18 @@ def candidates(
         "step": ("traced", "eager"),
         "compile": (True, False) if compiled else (False,),
     }
-    tried: list[tuple[dict[str, Any], Training]] = [({}, resolved)]
+    tried = [Candidate({}, resolved)]
     for entry, choices in values.items():
         for value in choices:
             if value == getattr(resolved, entry):
                 continue
             # Alone if it can be, else with an eager step.
-            for more in ({}, {"step": "eager"}) if entry != "step" else ({},):
-                changes = {entry: value, **more}
+            steps: Sequence[dict[str, Any]] = ({}, {"step": "eager"})
+            for step in steps if entry != "step" else steps[:1]:
+                changes = {entry: value, **step}
                 with contextlib.suppress(ConfigError):  # it does not apply
-                    changed = training.resolve_defaults(replace(own, **changes), model, kind)
-                    tried.append((changes, changed))
+                    changed = training.resolve_defaults(replace(given, **changes), model, kind)
+                    tried.append(Candidate(changes, changed))
                     break
     return tried
 
@@ -167,6 +181,7 @@ class _Timed:
         with alone(training, self.task):
             _, self.steps = trial(plans, training)
             next(self.steps)  # stands before its first step
+        # Twice: a trace or a compilation is part of the first.
         for _ in range(2):
             self.step = self.go_on(0.0)
 
@@ -187,9 +202,7 @@ class _Timed:
             return (time.perf_counter() - began) / steps
 
 
-def measure(
-    plans: Plans, tried: Sequence[tuple[dict[str, Any], Training]], tell: Tell = lambda _: None
-) -> list[Timing]:
+def measure(plans: Plans, tried: Sequence[Candidate], tell: Tell = lambda _: None) -> list[Timing]:
     """Time a step of each candidate, all in turn in every round; the others are compared with the
     first.
 
@@ -203,6 +216,7 @@ def measure(
             timing.
     """
     name = plans.recipe.name
+    # All are started before any is timed, so that every round has all of them.
     trainings: dict[int, _Timed] = {}
     failed: dict[int, str] = {}
     for index, (changes, settings) in enumerate(tried):
@@ -215,6 +229,7 @@ def measure(
             if index == 0:
                 raise ConfigError(f"the recipe's own training fails here: {failed[0]}") from error
 
+    # In turn: what slows the machine down for a while slows down every setting.
     seconds: dict[int, list[float]] = {index: [] for index in trainings}
     began = time.perf_counter()
     for number in range(_MOST_ROUNDS):
@@ -231,8 +246,8 @@ def measure(
         if index in failed:
             timings.append(Timing(changes, not_here=failed[index]))
         else:
-            pairs = zip(seconds[0], seconds[index], strict=True)
-            times = [own / changed for own, changed in pairs]
+            # Within each round: rounds differ more than settings do where others use the machine.
+            times = list(map(operator.truediv, seconds[0], seconds[index]))
             timings.append(Timing(changes, seconds[index], times))
     return timings
 
@@ -304,8 +319,10 @@ def _work_together(crew: Sequence[Connection], case: Case, tell: Tell) -> list[f
     times = []
     for number in range(_WORK_ROUNDS):
         tell(f"{case.recipe.name}: {len(crew_of_case)} workers together, round {number + 1}")
+        # Another one in each round: they may run on cores that differ.
         alone = steps_per_second([crew_of_case[number % len(crew_of_case)]])
         times.append(steps_per_second(crew_of_case) / alone)
+    # All go on to the next recipe, those that this case did not need as well.
     for worker in crew:
         worker.send(None)
     return times
@@ -397,5 +414,6 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
+    # A compiler's first line only announces the next one.
     text = lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
     return text if len(text) <= 100 else f"{text[:99].rstrip()}…"
