@@ -42,7 +42,8 @@ def entries(package: str) -> list[str]:
     module = importlib.import_module(package)
     names = []
     for folder in module.__path__:
-        names += [file.stem[1:] for file in Path(folder).glob("_[a-z]*.py")]
+        for file in Path(folder).glob("_[a-z]*.py"):
+            names.append(file.stem[1:])
     return sorted(names)
 
 

@@ -144,14 +144,15 @@ def _attributes(docstring: str) -> dict[str, str]:
     section = re.search(r"^Attributes:\n((?:(?: .*)?\n?)*)", docstring, re.MULTILINE)
     described: dict[str, str] = {}
     name = ""
-    for line in section[1].splitlines() if section else ():
+    # Markdown has one backquote around code, docstrings have two.
+    for line in section[1].replace("``", "`").splitlines() if section else ():
         entry = re.fullmatch(r" {4}(\w+): (.*)", line)
         if entry:
             name = entry[1]
             described[name] = entry[2]
         elif line.strip() and name:
             described[name] += " " + line.strip()
-    return {name: text.replace("``", "`") for name, text in described.items()}
+    return described
 
 
 def _finish_schema(kind: Any, schema: dict[str, Any]) -> None:
@@ -176,14 +177,12 @@ def _made(kind: Any, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     short = short_of(kind)
     if isinstance(value, str) and short is not None:
         value = {short: value}
-    if isinstance(value, Mapping):
-        value = {str(key): item for key, item in value.items()}
-    model = validate(value)
-    values = {
-        name.removeprefix("entry_"): getattr(model, name)
-        for name in model.model_fields_set
-        if name.startswith("entry_")
-    }
+    model = validate(_as_dict(str, value))
+    # The dataclass knows its defaults itself, so it is given only what was set.
+    values = {}
+    for name in model.model_fields_set:
+        if name.startswith("entry_"):
+            values[name.removeprefix("entry_")] = getattr(model, name)
     for field in dataclasses.fields(kind):
         if "rest" in field.metadata and model.model_extra:
             values[field.name] = {**values.get(field.name, {}), **model.model_extra}

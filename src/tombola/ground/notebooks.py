@@ -32,10 +32,9 @@ def card(title: str, facts: Mapping[str, str], note: str = "") -> str:
 <td style="text-align:left">51.2 %</td></tr></table></div>'
     """
     left = 'style="text-align:left"'
-    rows = [
-        f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(value)}</td></tr>"
-        for name, value in facts.items()
-    ]
+    rows = []
+    for name, value in facts.items():
+        rows.append(f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(value)}</td></tr>")
     table = f"<table>{''.join(rows)}</table>" if rows else ""
     below = f"<p>{escape(note)}</p>" if note else ""
     return f"<div><strong>{escape(title)}</strong>{table}{below}</div>"

@@ -71,8 +71,8 @@ class Anatomy:
         # Containers that are empty must stay empty; of the others the size and each entry is
         # compared.
         empty: list[Any] = []
-        filled: list[Any] = [vars(module) for module in modules]
-        readers: list[Callable[[], Any]] = [_reader(module) for module in modules]
+        filled: list[Any] = list(map(vars, modules))
+        readers: list[Callable[[], Any]] = list(map(_reader, modules))
         for module in modules:
             attributes = vars(module)
             for name in _PARTS:
@@ -124,12 +124,15 @@ def _key(
 ) -> object:
     """Return what two models must have in common to share a recording."""
     # A shared layer and tied weights have one number under several names.
-    number_of = {id(part): number for number, part in enumerate(chain(modules, parameters))}
-    named_parts = chain(
-        model.named_modules(remove_duplicate=False), model.named_parameters(remove_duplicate=False)
-    )
-    structure = tuple((name, number_of[id(part)]) for name, part in named_parts)
-    return structure, tuple(map(_settings, modules)), tuple(map(layout, parameters))
+    number_of: dict[int, int] = {}
+    for part in chain(modules, parameters):
+        number_of[id(part)] = len(number_of)
+    structure = []
+    for name, module in model.named_modules(remove_duplicate=False):
+        structure.append((name, number_of[id(module)]))
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        structure.append((name, number_of[id(parameter)]))
+    return tuple(structure), tuple(map(_settings, modules)), tuple(map(layout, parameters))
 
 
 _flags = attrgetter(

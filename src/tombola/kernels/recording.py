@@ -202,7 +202,7 @@ def _laid_out(grad: Tensor, parameter: Tensor) -> Tensor:
 
 def _same_order(shape: Sequence[int], strides: Sequence[int], other_strides: Sequence[int]) -> bool:
     """Whether two strides order elements alike; dimensions of length 1 do not count."""
-    for length, stride, other in zip(shape, strides, other_strides, strict=True):
-        if length != 1 and stride != other:
+    for length, stride, other_stride in zip(shape, strides, other_strides, strict=True):
+        if length != 1 and stride != other_stride:
             return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
-from operator import is_
+from operator import is_, itemgetter
 from typing import Any
 
 import torch
@@ -142,15 +142,15 @@ def _move_adam(
             if not state:
                 _initialise_adam_(state, parameter, amsgrad=group["amsgrad"])
     # The kernel expects the number of this step, and does not count itself.
-    counts = [state["step"] for state in states]
+    counts = _entries(states, "step")
     torch._foreach_add_(counts, 1)
     kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
     kernel(
         live,
         _grads(live),
-        [state["exp_avg"] for state in states],
-        [state["exp_avg_sq"] for state in states],
-        [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else [],
+        _entries(states, "exp_avg"),
+        _entries(states, "exp_avg_sq"),
+        _entries(states, "max_exp_avg_sq") if group["amsgrad"] else [],
         counts,
         lr=group["lr"],
         beta1=group["betas"][0],
@@ -160,6 +160,10 @@ def _move_adam(
         amsgrad=group["amsgrad"],
         maximize=group["maximize"],
     )
+
+
+def _entries(states: Sequence[Mapping[str, Tensor]], name: str) -> list[Tensor]:
+    return list(map(itemgetter(name), states))
 
 
 def _initialise_adam_(state: dict[str, Any], parameter: Tensor, *, amsgrad: bool) -> None:
