@@ -170,7 +170,7 @@ def load_(model: nn.Module, values: Mapping[str, Any]) -> None:
     # one. Those of the state go by its own names, so they are taken where these are the model's;
     # else it counts as a state of the model as it is now.
     versions = None
-    if all(name in current for name in values):
+    if values.keys() <= current.keys():
         versions = getattr(values, "_metadata", None)
     versions = versions or getattr(current, "_metadata", None)
 
@@ -210,8 +210,12 @@ def _as_it_is(name: str) -> str:
     return name
 
 
+def _without(parts: Collection[str], name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in parts)
+
+
 def _public(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _PRIVATE)
+    return _without(_PRIVATE, name)
 
 
 def _out_of_one(name: str) -> str:
@@ -223,7 +227,7 @@ def _out_of_two(name: str) -> str:
 
 
 def _out_of_all(name: str) -> str:
-    return ".".join(part for part in _public(name).split(".") if part != "module")
+    return _without({*_PRIVATE, "module"}, name)
 
 
 # What may be left out of a name, the least first. ``module`` is data parallel's word and may as
@@ -249,11 +253,12 @@ def named_like(values: Mapping[str, V], known: Collection[str]) -> Mapping[str, 
     >>> named_like({"module.fc.weight": 1}, ["module.fc.weight", "fc.weight"])
     {'module.fc.weight': 1}
     """
-    if all(name in known for name in values):
+    known_names = set(known)
+    if known_names.issuperset(values):
         return values
 
     def known_by(rename: Callable[[str], str]) -> int:
-        return sum(rename(name) in known for name in values)
+        return len(known_names.intersection(map(rename, values)))
 
     fitting = [rename for rename in _RENAMINGS if _one_to_one(rename, values)]
     return _renamed(max(fitting, key=known_by, default=_as_it_is), values)
@@ -268,7 +273,7 @@ def covering(values: Mapping[str, V], wanted: Collection[str]) -> Mapping[str, V
     {'fc.weight': 1, 'fc.bias': 2}
     """
     for rename in _RENAMINGS:
-        renamed = {rename(name) for name in values}
+        renamed = set(map(rename, values))
         if renamed.issuperset(wanted) and len(renamed) == len(values):
             return _renamed(rename, values)
     return values
@@ -306,7 +311,7 @@ def agreed(
     ({'fc.weight': 1}, {'fc.weight': 2, 'fc.bias': 3})
     """
     for rename_mask, rename_values in itertools.product(_RENAMINGS, _RENAMINGS):
-        value_names = {rename_values(name) for name in values}
+        value_names = set(map(rename_values, values))
         if len(value_names) < len(values) or not _one_to_one(rename_mask, mask):
             continue
         if value_names.issuperset(map(rename_mask, mask)):
