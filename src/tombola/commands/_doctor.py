@@ -46,6 +46,7 @@ class Doctor(Command):
         from tombola.commands.printing import console
         from tombola.schema.recipe import read
 
+        # The recipe is read first: a mistake in it shows before anything is timed.
         recipe = None if options.recipe is None else read(options.recipe, overrides)
         with doctor.telling() as tell:
             examination = doctor.examine(

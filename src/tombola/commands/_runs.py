@@ -89,7 +89,8 @@ def _merge(folders: Sequence[Path], as_json: bool) -> None:
         raise InputError(
             "runs merge needs two run folders or more; the first one takes the others in"
         )
-    first, *others = (named_run(folder) for folder in folders)
+    # All names are looked up before the first run takes anything in.
+    first, *others = map(named_run, folders)
     merged = merge(first, others)
     print_outcome(experiment.report(merged), merged.recipe.name, as_json)
 
@@ -99,6 +100,7 @@ def _list(parent: Path, as_json: bool) -> None:
     from tombola.folder import listing
 
     lines = listing.runs(parent)
+    # An empty list is JSON as well: a program that reads it needs no special case.
     if as_json:
         from dataclasses import asdict
 

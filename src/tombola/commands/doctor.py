@@ -156,6 +156,7 @@ def advise(case: Case, *, busy: bool = False) -> list[str]:
             )
         else:
             lines.append(f"{share}; results change, so it is another run.")
+    # What was not measured is said last, as it advises nothing.
     if not lines:
         lines.append("The recipe's own settings are the fastest measured here.")
     lines += not_measured
@@ -301,6 +302,7 @@ def _table(case: Case) -> Table:
             continue
         milliseconds = _three_digits(1000 * statistics.median(timing.seconds))
         median, spread, style = "1", "", ""
+        # The first is the recipe's own, which all others are compared with.
         if timing.changes:
             median = f"{statistics.median(timing.times):.2f}"
             spread = f"{min(timing.times):.2f} .. {max(timing.times):.2f}"

@@ -135,6 +135,7 @@ def _head_of(recipe: Recipe, data_root: Path | None) -> str | None:
     """Find the output layer of the user's own model; ``None`` where that is not what is wrong
     with it.
     """
+    # The number of classes tells which layer is the last one.
     examples = load(recipe.data.name, root=data_root, options=recipe.data.options)
     classes = examples.num_classes
     shape = tuple(examples.train_images.shape[1:])

@@ -88,6 +88,7 @@ def print_together(
     from tombola.commands import multi_run
     from tombola.folder.runs import Run
 
+    # In memory alone: the runs themselves keep what their recipes say.
     runs = [Run(folder) for folder in folders]
     for run in runs:
         run.judge_by(verdict or {})

@@ -257,6 +257,7 @@ def workers_to_try(plans: Plans) -> Workers:
     threads = plans.recipe.training.threads
     on_gpu = plans.recipe.device.startswith("cuda")
     default = devices.workers(plans.recipe.device, threads)
+    # Processes of a GPU share it; on the CPU each has the threads of one training to itself.
     own_cores = cores()
     if own_cores == 1:
         why = "there is one core: neither more threads nor more workers are measured"
@@ -298,6 +299,7 @@ def measure_workers(cases: Sequence[Case], data_root: Path | None, tell: Tell) -
                         f"{number} workers cannot be measured: one of them ended; memory may be "
                         "too small"
                     )
+            # A process that ended answers no later case either.
             if failure and not workers.not_here:
                 workers = replace(workers, not_here=failure)
             measured.append(replace(case, workers=workers))
