@@ -272,7 +272,7 @@ def _in_time(
 
 
 def _evaluation_interval(records: Collection[Record]) -> float | None:
-    """Return the steps between two evaluations on validation data, as the first record has them."""
+    """Return the steps between two evaluations, of the first record that has them."""
     for record in records:
         if record.get("evaluate_every"):
             return float(record["evaluate_every"])
