@@ -501,7 +501,7 @@ def test_a_full_head_keeps_the_labels_and_every_layer_may_be_pruned(tmp_path):
     model = task.build(searching[0].start, searching[0].part, 0)
     assert torch.equal(model.state_dict()["head.weight"], searching[0].start["head.weight"])
     with pytest.raises(
-        InputError, match="take head: full, prunable: no_head, or split_by: examples"
+        InputError, match="use head: full, prunable: no_head, or split_by: examples"
     ):
         go(tmp_path, recipe(arms={"own": ARMS["colt-2"]}, prunable="all"))
 
@@ -737,7 +737,7 @@ def test_arms_with_common_densities_keep_exactly_as_many_weights_in_every_round(
         (
             {"a": {"method": "colt", "combine": "all_at_end", "densities": [0.5]}},
             {},
-            "each partition searches by itse",
+            "the partitions search independently",
         ),
         (
             {"a": {"method": "colt", "split_by": "seeds", "head": "full", "rate": 0.1}},
@@ -854,7 +854,7 @@ def test_a_density_that_turns_out_not_to_be_reached_is_told(tmp_path):
                 "arms": {"a": {"method": "lth", "rate": 0.2, "training": {"epochs": 1}}},
                 "rewind": 12,
             },
-            "arm 'a': rewind is 12, which leaves partition 1 nothing to train in its 10 steps",
+            "arm 'a': rewind is 12, which leaves partition 1 no steps to train; it has 10",
         ),
         (
             {
@@ -862,14 +862,14 @@ def test_a_density_that_turns_out_not_to_be_reached_is_told(tmp_path):
                 "rewind": 3,
                 "training": {"lr": 0.05, "steps": 4, "batch_size": 64},
             },
-            "arm 'a': rewind is 3, which leaves partition 1 nothing to train in its 1 steps",
+            "arm 'a': rewind is 3, which leaves partition 1 no steps to train; it has 1",
         ),
         (
             {
                 "arms": {"a": {"method": "lth", "rate": 0.2, "training": {"batch_size": 128}}},
                 "rewind": 5,
             },
-            "arm 'a': its search has training.batch_size 128, and rewind is step 5 of a training "
+            "arm 'a': its search has training.batch_size 128, but rewind is step 5 of a training "
             "with batches of 64",
         ),
     ],

@@ -159,10 +159,10 @@ def test_a_file_that_never_ends_and_one_that_is_too_long_are_refused(tmp_path):
         (TINY + "scales: [1]", "scales has [1]; it names sets of overrides"),
         (TINY + "scales: {small: 3}", "scales has 3; it names sets of overrides"),
         (TINY + "variants: [1]", "variants has [1]; it names sets of overrides"),
-        (TINY.replace("0.2", "1.0"), "arms.lth.rate is 1; a round would prune every weight"),
+        (TINY.replace("0.2", "1.0"), "arms.lth.rate is 1, so a round would prune every weight"),
         (
             TINY.replace("0.2", "{conv: 0.2, linear: 1.0}"),
-            "arms.lth.rate.linear is 1; a round would prune every",
+            "arms.lth.rate.linear is 1, so a round would prune every",
         ),
         (TINY.replace("0.2", ".nan"), "arms.lth.rate is nan; it should be a number"),
         (TINY + "replicates: 10000000", "replicates is 10000000; it is at most 1,000"),
@@ -361,7 +361,7 @@ SYNTHETIC = {"name": "synthetic", "image_shape": [3, 32, 32], "train": 20}
         ),
         (
             {"arms": {"a": {"method": "lth", "rate": 0.99999}}},
-            "the first round would prune all 1,280 weights there",
+            "the first round would prune all 1,280 weights",
         ),
         (
             {"arms": {"a": {"method": "lth", "densities": [0.99999, 0.5]}}},

@@ -536,8 +536,8 @@ def test_tickets_that_start_elsewhere_are_trained_once_more_from_there(tmp_path,
                 "b": {"method": "as_trained", "source": "g"},
                 "g": {"method": "gradual", "densities": [0.5]},
             },
-            "arms.a.source is 'b', whose networks are pruned while they train, each to its own mask; "
-            "name the arm whose tickets they leave, 'g'",
+            "arms.a.source is 'b', whose networks are pruned while they train, so two trainings end "
+            "with different masks; name its source, 'g'",
         ),
         (
             {"a": {"method": "reordered", "source": "lth", "rate": 0.2}},

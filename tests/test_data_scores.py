@@ -405,7 +405,9 @@ def test_a_network_in_training_is_not_scored_by_data(name):
     arm = {"method": "gradual", "densities": [0.5], "score": name, "pace": {"every": 5}}
     with pytest.raises(ConfigError) as caught:
         plan(recipe({"gradual": arm}))
-    told = f"the score '{name}' needs data, and while a network trains its weights alone are scored"
+    told = (
+        f"the score '{name}' needs data; gradual pruning can only use a score of the weights alone"
+    )
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 

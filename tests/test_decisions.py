@@ -218,7 +218,7 @@ def test_a_recipe_asks_each_arm_against_what_follows_it_and_all_searches_togethe
         "alone": (),
         "dense": (),
     }
-    assert (found.at, found.margin, found.apart) == ((0.6, 0.3), 0.02, {"alone"})
+    assert (found.at, found.margin, found.independent_partitions) == ((0.6, 0.3), 0.02, {"alone"})
     assert found.drawn == {"lth", "colt-2", "alone"}
     assert asked(parse(whole)).at == decisions.TARGETS
     assert asked(parse(whole | {"verdict": {"at": [0.7]}})).at == (0.7,)

@@ -95,10 +95,10 @@ def test_threads_that_gain_less_than_workers_are_advised_for_single_trainings_al
 @pytest.mark.parametrize(
     ("workers", "said"),
     [
-        (Workers(2, 2, [1.0, 1.05, 1.1]), "`--workers 1` does as well"),
+        (Workers(2, 2, [1.0, 1.05, 1.1]), "`--workers 1` is as fast with less memory"),
         (
             Workers(2, 2, [0.8, 1.4, 1.6]),
-            "in single rounds 0.8 to 1.6 times: too uneven to advise.",
+            "between 0.8 and 1.6 times in single rounds: too variable for advice.",
         ),
         (Workers(2, 1, [1.5, 1.5, 1.5]), "`--workers 2`, which does not affect results."),
         (Workers(1, 1, not_here="there is one core"), "There is one core."),
@@ -153,11 +153,11 @@ def test_a_setting_that_fails_here_is_told_and_the_others_are_measured(tiny, mon
         "no compiler found"
     ]
     assert all(len(timing.times) >= 3 for timing in measured if not timing.not_here)
-    assert "compile true is not here: no compiler found" in printed(
+    assert "compile true is not available: no compiler found" in printed(
         Examination(facts(), [case(*measured[1:])])
     )
 
-    with pytest.raises(ConfigError, match="own training fails here: no compiler found"):
+    with pytest.raises(ConfigError, match="own training fails on this machine: no compiler found"):
         timings.measure(plans, tried[::-1])
 
 
@@ -194,7 +194,7 @@ def test_one_core_is_enough(tiny, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert err == ""
     assert "1 core for this process" in out
-    assert "There is one core: neither more threads nor more workers are measured." in out
+    assert "There is one core, so neither more threads nor more workers are measured." in out
     assert "threads 2" not in out
     assert "step eager" in out
 
@@ -228,14 +228,16 @@ def test_a_worker_that_ends_is_told(tiny, monkeypatch):
     (measured,) = timings.measure_workers([case(workers=Workers(2, 2))], None, lambda _: None)
     assert (
         advise(measured)[-1]
-        == "2 workers cannot be measured: one of them ended; memory may be too small."
+        == "2 workers cannot be measured: one of them ended; there may be too little memory."
     )
 
 
 def test_a_busy_machine_is_told():
     busy = facts() | {"busy": True, "load": 7.5}
-    assert "measured now says little" in printed(Examination(busy, []))
-    assert "(load 7.5): measure again when it is idle" in printed(Examination(busy, [case()]))
+    assert "measurements are unreliable" in printed(Examination(busy, []))
+    assert "(load 7.5), so there is no advice: measure again when it is idle" in printed(
+        Examination(busy, [case()])
+    )
     assert "idle" not in printed(Examination(busy | {"busy": False}, [case()]))
 
 
@@ -278,11 +280,11 @@ def test_data_sets_are_looked_for_where_they_are_read(tmp_path):
     [
         (["nothing.yaml"], "there is no recipe 'nothing.yaml'"),
         (["--jsn"], "there is no option '--jsn'. Did you mean '--json'?"),
-        (["--fast"], "--fast is no option of doctor"),
+        (["--fast"], "--fast is not an option of doctor"),
         (["--training.threads", "2"], "without RECIPE"),
         (["tiny.yaml", "--training.treads", "2"], "Did you mean 'threads'?"),
         (["tiny.yaml", "--training.precision", "tf32"], "tf32"),
-        (["tiny.yaml", "--data", "mnist", "--data-root", "empty"], "mnist is not under empty"),
+        (["tiny.yaml", "--data", "mnist", "--data-root", "empty"], "mnist is not in empty"),
         (["tiny.yaml", "--data", "{name: arrays, path: x.npz}"], "x.npz"),
     ],
 )

@@ -166,7 +166,7 @@ def test_init_replaces_no_file_unless_that_is_meant(own, capsys, monkeypatch):
     for more in ([], ["--out", "mine.yaml"]):
         assert main(["init", "--workers", "1", *more]) == 2
         assert (
-            "is there already; --force replaces it, --out names another file"
+            "already exists; --force replaces it, --out names another file"
             in capsys.readouterr().err
         )
     assert (own / "mine.yaml").read_text() == (own / "digits-mlp.yaml").read_text() == "mine"

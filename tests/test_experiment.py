@@ -780,7 +780,7 @@ def test_without_validation_data_that_is_recorded_and_told(tmp_path):
         ),
         (
             {"arms": {"l": {"method": "lth", "rate": 0.2, "scope": "half_output"}}},
-            "take prunable: all",
+            "use prunable: all",
         ),
         (
             {
@@ -793,7 +793,7 @@ def test_without_validation_data_that_is_recorded_and_told(tmp_path):
                 },
                 "prunable": "all",
             },
-            "reach and half_output do not go together",
+            "reach cannot be combined with half_output",
         ),
         ({"data": {"name": "digits", "valid": 100000}}, "100000|100,000"),
     ],

@@ -336,7 +336,7 @@ def test_a_run_that_goes_on_has_the_records_of_one_that_went_through(tmp_path):
             },
             "half_output",
         ),
-        ({"method": "as_trained", "source": "lth"}, "as_trained takes an arm of method: gradual"),
+        ({"method": "as_trained", "source": "lth"}, "as_trained needs an arm with method: gradual"),
     ],
 )
 def test_arms_that_cannot_be_are_told_in_one_line(arm, message, tmp_path):

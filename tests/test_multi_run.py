@@ -142,7 +142,7 @@ def test_settings_are_compared_to_the_last_entry_but_for_the_name():
 
 
 def test_two_runs_of_one_recipe_are_to_be_merged(two):
-    with pytest.raises(ConfigError, match="tombola runs merge joins them"):
+    with pytest.raises(ConfigError, match="use tombola runs merge to join them"):
         multi_run.report([two[0], two[0]])
 
 

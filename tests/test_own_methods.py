@@ -18,6 +18,7 @@ from tombola.experiments import experiment
 from tombola.experiments.experiment import foresee, plan, run
 from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError
+from tombola.methods.own import Recorded, facts_of
 from tombola.schema.recipe import parse
 from tombola.tickets import Ticket
 
@@ -110,6 +111,16 @@ def test_a_run_is_reported_where_the_methods_are_not(module, tmp_path, monkeypat
         parse(read.recipe.to_dict())
 
 
+def test_a_folder_that_names_what_a_method_answered_as_it_was_once_called_is_read():
+    old = {"by_itself": True, "apart": True}
+    read = Recorded.read("mine:Method", {}, old, "arms.a")
+    assert (read.independent_tickets, read.independent_partitions) == (True, True)
+    read = Recorded.read("mine:Method", {}, facts_of(read), "arms.a")
+    assert (read.independent_tickets, read.independent_partitions) == (True, True)
+    with pytest.raises(ConfigError, match=r"arms\.a\.apart is 'yes'"):
+        Recorded.read("mine:Method", {}, {"apart": "yes"}, "arms.a")
+
+
 def test_the_command_line_runs_a_recipe_of_the_folder_it_is_called_in(module, tmp_path):
     made = recipe(module, until={"rounds": 1}, verdict={}).to_dict()
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made))
@@ -132,6 +143,10 @@ from tombola.methods import Following, Method
 
 class NoMethod:
     pass
+
+@dataclass(frozen=True, kw_only=True)
+class OldName(Method):
+    by_itself = True
 
 def function(): ...
 
@@ -229,15 +244,14 @@ class WeightsScored(Method):
 PROMISES = {
     "Raises": "'mine:Raises' failed: KeyError: 'here' (mine.py, line ",
     "Exits": "'mine:Exits' failed: SystemExit: 3 (mine.py, line ",
-    "Nothing": "'mine:Nothing' yields no round",
-    "NoRound": "'mine:NoRound' yields 'dict', and a round is a tombola.Round",
+    "Nothing": "'mine:Nothing' yields no rounds",
+    "NoRound": "'mine:NoRound' yields 'dict'; a round must be a tombola.Round",
     "NoRounds": "'mine:NoRounds' failed: NotImplementedError: mine:NoRounds has no rounds",
-    "Skips": "'mine:Skips' yields round 2 where round 1 comes next",
+    "Skips": "'mine:Skips' yields round 2 where round 1 is expected",
     "Names": "'mine:Names' yields a mask in round 1 that names other parameters: ",
-    "Numbers": "'mine:Numbers' yields a mask in round 1 whose 'fc1.weight' is no tensor of "
-    "booleans",
-    "Evaluates": "'mine:Evaluates' gives 'int' as the evaluation of round 1, which is a "
-    "tombola.Job",
+    "Numbers": "'mine:Numbers' yields a mask in round 1 whose 'fc1.weight' is not a boolean tensor",
+    "Evaluates": "'mine:Evaluates' returns 'int' as the evaluation of round 1; it must "
+    "be a tombola.Job",
 }
 
 
@@ -268,11 +282,15 @@ def test_methods_that_break_their_promises_fail_their_arms_alone(own, tmp_path):
         ({"method": "mine:Option"}, "'mine' has no function 'Option'. Did you mean 'Options'?"),
         (
             {"method": "mine:NoMethod"},
-            "is 'mine:NoMethod', which derives from no tombola.methods.Method; ",
+            "is 'mine:NoMethod', which does not derive from tombola.methods.Method; ",
         ),
         (
             {"method": "mine:function"},
-            "is 'mine:function', which derives from no tombola.methods.Method; ",
+            "is 'mine:function', which does not derive from tombola.methods.Method; ",
+        ),
+        (
+            {"method": "mine:OldName"},
+            "is 'mine:OldName', which sets by_itself; it is now independent_tickets",
         ),
         ({"method": "nowhere:Method"}, "cannot import 'nowhere' of 'nowhere:Method'"),
         (

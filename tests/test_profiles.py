@@ -74,23 +74,23 @@ def test_the_paper_takes_what_it_does_not_set_from_the_recipe():
     [
         (
             {"training": {"epochs": 2, "batch_size": 64}},
-            "training.batch_size is 64, and profile repo has 256; take it",
+            "training.batch_size is 64, but profile repo sets 256; remove it",
         ),
         (
             {"training": {"epochs": 2, "milestones": [1]}},
-            "training.milestones is .1., and profile repo has .21, 31, 4",
+            "training.milestones is .1., but profile repo sets .21, 31, 4",
         ),
         (
             {"training": {"epochs": 2, "select": "last"}},
-            "training.select is last, and profile repo has best",
+            "training.select is last, but profile repo sets best",
         ),
         (
             {"data": {"name": "digits", "valid": 0.2}},
-            "data.valid is 0.2, and profile repo has test",
+            "data.valid is 0.2, but profile repo sets test",
         ),
         (
             {"model": {"name": "mlp", "hidden": [5], "init": "xavier"}},
-            "model.init is xavier, and profile repo has def",
+            "model.init is xavier, but profile repo sets def",
         ),
         (
             {"arms": {"c": {"method": "colt", "split_by": "classes", "rate": 0.1}}},
@@ -98,7 +98,7 @@ def test_the_paper_takes_what_it_does_not_set_from_the_recipe():
         ),
         (
             {"arms": {"c": {"method": "colt", "partitions": 3, "scored": "last", "rate": 0.1}}},
-            "c.scored is last, and",
+            "c.scored is last, but",
         ),
         (
             {"profile": {"name": "repo", "except": ["training.batch"]}},

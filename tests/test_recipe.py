@@ -149,11 +149,11 @@ def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
         ),
         (
             ["--arms.lth", "{method: lth, densities: [0.2, 0.5]}"],
-            "densities fall, from below 1 to above 0",
+            "densities must decrease and lie between 0 and 1",
         ),
         (
             ["--arms.lth", "{method: lth, densities: [1.0, 0.5]}"],
-            "densities fall, from below 1 to above 0",
+            "densities must decrease and lie between 0 and 1",
         ),
         (["--arms", "5", "--arms.lth.rate", "0.2"], "--arms.lth.rate: 'arms' is 5, not a mapping"),
         (

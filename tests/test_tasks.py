@@ -318,7 +318,7 @@ def test_a_task_without_classes_takes_no_skew_and_no_division_by_classes(own):  
     name = own(CONTRACTS["tasks"].example)
     colt = {"colt": {"method": "colt", "rate": 0.2}}
     for changes, said in (
-        ({"arms": colt}, "it divides by classes, and its task has none; take split_by: examples"),
+        ({"arms": colt}, "it divides by classes, but its task has none; use split_by: examples"),
         (
             {"data": {"skew": {"most": 0.3}}},
             "the examples of the task 'users_own:mirror' have none",

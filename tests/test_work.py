@@ -229,7 +229,8 @@ def test_what_a_score_draws_is_the_same_whatever_was_drawn_before():
 
 def test_a_score_that_needs_data_says_so_where_it_is_not(pool):
     with pytest.raises(
-        InputError, match=r"a score that needs data says so, by its attribute needs = 'data'"
+        InputError,
+        match=r"a score that needs data must declare it with the attribute needs = 'data'",
     ):
         list(find(job(), by_seeds(1), [0.3], run_all=pool.run_all, score=gradient_score.connection))
 
@@ -395,7 +396,7 @@ def test_gradual_pruning_scores_weights_alone():
         }
     }
     with pytest.raises(
-        ConfigError, match="needs data, and while a network trains its weights alone are scored"
+        ConfigError, match="needs data; gradual pruning can only use a score of the weights alone"
     ):
         plan(recipe(arms=arms))
 

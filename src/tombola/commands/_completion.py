@@ -1,4 +1,4 @@
-"""``tombola completion``: print the script that lets a shell complete words."""
+"""``tombola completion``: print the shell script that completes commands, options and names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ class Completion(Command):
     """Print a script for a shell."""
 
     order = 100
-    help = "print what lets a shell complete commands, options and names"
+    help = "print a shell script that completes commands, options and names"
     description = (
-        'Print a script for a shell: eval "$(tombola completion bash)" in ~/.bashrc, the same with '
-        "zsh in ~/.zshrc, or tombola completion fish > ~/.config/fish/completions/tombola.fish"
+        'Print a completion script for a shell. Put eval "$(tombola completion bash)" into '
+        "~/.bashrc, or the same with zsh into ~/.zshrc, or run tombola completion fish > "
+        "~/.config/fish/completions/tombola.fish"
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""``tombola demo``: the recipe that needs no download, run as it is."""
+"""``tombola demo``: run the recipe that needs no download."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ RECIPE = "digits"
 
 
 class Demo(Command):
-    """Run the recipe of the demo."""
+    """Run the demo recipe."""
 
     order = 10
     help = "find winning tickets on scikit-learn's digits, in two to three minutes on two cores"
     description = (
         f"Run the recipe {RECIPE}: tickets of LTH and COLT-2 on scikit-learn's digits, which need "
-        "no download, each against what it has to beat, in two to three minutes on two cores."
+        "no download, each compared with its controls, in two to three minutes on two cores."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ class Doctor(Command):
         "other settings. It advises and changes nothing. Entries of the recipe can be overridden "
         "as in run."
     )
-    epilog = "exit codes: 0 it measured; 2 the recipe or its data are wrong; 130 interrupted"
+    epilog = "exit codes: 0 success; 2 the recipe or its data are invalid; 130 interrupted"
     takes_overrides = True
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -27,11 +27,11 @@ class Doctor(Command):
             "recipe",
             nargs="?",
             metavar="RECIPE",
-            help="a file, or the name of a recipe that ships (default: two built-in cases)",
+            help="a file, or the name of an included recipe (default: two built-in cases)",
         )
         add_data_root(parser)
         parser.add_argument(
-            "--compile", action="store_true", help="try torch.compile too, which takes a minute"
+            "--compile", action="store_true", help="also try torch.compile, which takes a minute"
         )
         add_json(parser)
 
@@ -39,8 +39,8 @@ class Doctor(Command):
         """Measure and print."""
         if overrides and options.recipe is None:
             raise InputError(
-                f"{overrides[0]} is no option of doctor, and without RECIPE there is nothing to "
-                "override"
+                f"{overrides[0]} is not an option of doctor, and without RECIPE there is nothing "
+                "to override"
             )
         from tombola.commands import doctor
         from tombola.commands.printing import console

@@ -12,16 +12,16 @@ from tombola.ground.errors import InputError
 
 
 class Init(Command):
-    """Write a recipe to begin with."""
+    """Write a recipe to start from."""
 
     order = 20
     help = "write a recipe for a data set and a model, with its cost on this machine"
     description = (
-        "Write a commented recipe for a data set and a model, with arms that fit them and the "
-        "cost measured on this machine. Either may be your own function, package.module:function, "
+        "Write a commented recipe for a data set and a model, with suitable arms and the cost "
+        "measured on this machine. Either may be your own function, package.module:function, "
         "or a mapping with options: --data '{name: cifar10, subset: 5000}'"
     )
-    epilog = "exit codes: 0 the recipe is written; 2 it cannot be"
+    epilog = "exit codes: 0 the recipe is written; 2 it cannot be written"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
@@ -31,7 +31,7 @@ class Init(Command):
             "--model", default="mlp", metavar="NAME", help="the model (default: mlp)"
         )
         parser.add_argument(
-            "--out", type=Path, metavar="FILE", help="where it goes (default: DATA-MODEL.yaml)"
+            "--out", type=Path, metavar="FILE", help="file to write (default: DATA-MODEL.yaml)"
         )
         parser.add_argument("--force", action="store_true", help="replace an existing file")
         add_data_root(parser)
@@ -39,7 +39,7 @@ class Init(Command):
             "--workers",
             type=int,
             metavar="N",
-            help="worker processes that the cost is given for (default: one per core)",
+            help="worker processes to estimate the cost for (default: one per core)",
         )
 
     def execute(self, options: argparse.Namespace, _: Sequence[str]) -> int:
@@ -50,7 +50,7 @@ class Init(Command):
 
         given = dict(pairs([f"--data={options.data}", f"--model={options.model}"]))
         if options.out is not None:
-            _check_free(options.out, options.force)  # before data is loaded for nothing
+            _check_free(options.out, options.force)  # before time is spent on loading data
         with waiting.told("loading the data"):
             recipe = draft(
                 given["data"], given["model"], data_root=options.data_root, workers=options.workers
@@ -64,6 +64,4 @@ class Init(Command):
 
 def _check_free(path: Path, force: bool) -> None:
     if path.exists() and not force:
-        raise InputError(
-            f"'{path}' is there already; --force replaces it, --out names another file"
-        )
+        raise InputError(f"'{path}' already exists; --force replaces it, --out names another file")

@@ -27,7 +27,7 @@ CATALOGUES = (
     "entries",
     "recipes",
 )
-PACKAGES = {"sections": "tombola.reports.sections"}  # that are not called as their catalogue
+PACKAGES = {"sections": "tombola.reports.sections"}  # whose name is not that of their catalogue
 
 
 class _Catalogue:
@@ -108,7 +108,7 @@ class _Entries(_Catalogue):
 
 
 class _Recipes(_Catalogue):
-    hint = " (tombola list recipes says what each is and costs)"
+    hint = " (tombola list recipes says what each is and what it costs)"
 
     def names(self) -> list[str]:
         from tombola import recipes
@@ -165,7 +165,7 @@ class List(Command):
 
 
 def _print_contract(catalogue: str) -> None:
-    """Print what code of the user's own must do to be taken for an entry."""
+    """Print what user code must do to serve as an entry."""
     if catalogue in CONTRACTS:
         contract = CONTRACTS[catalogue]
         own_code = f"{contract.in_words()}; a recipe names it package.module:function"

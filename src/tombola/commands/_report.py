@@ -12,17 +12,17 @@ from tombola.ground.errors import InputError, shown
 
 
 class Report(Command):
-    """Write and print reports of runs that are there."""
+    """Write and print reports of existing runs."""
 
     order = 50
     help = "write the report of a run again and print it, or of several runs together"
     description = (
-        "Write tables, figures and page of a run folder again, and print the tables. Of several "
-        "runs, such as the variants of a recipe, write one page that compares them."
+        "Write the tables, figures and page of a run folder again, and print the tables. For "
+        "several runs, such as the variants of a recipe, write one page that compares them."
     )
     epilog = (
-        "--verdict.margin 0.01, and every other entry of verdict, judges again by that; the run "
-        "stays as it is"
+        "--verdict.margin 0.01, or any other entry of verdict, is used instead of the recipe's; "
+        "the run does not change"
     )
     takes_overrides = True
 
@@ -32,14 +32,14 @@ class Report(Command):
             "--out",
             type=Path,
             metavar="DIR",
-            help="where the page of several runs goes (default: beside the first)",
+            help="folder for the page of several runs (default: beside the first run)",
         )
         parser.add_argument(
             "--section",
             action="append",
             default=[],
             metavar="NAME",
-            help="also show this section of your own, package.module:Name",
+            help="also show this section, such as your own package.module:Name",
         )
         add_json(parser)
 
@@ -55,12 +55,12 @@ class Report(Command):
         folders = [named_run(path) for path in options.runs]
         if len(folders) > 1:
             if options.section:
-                raise InputError("--section adds to the page of one run")
+                raise InputError("--section works for the page of one run only")
             print_together(folders, out=options.out, as_json=options.json, verdict=verdict)
             return 0
         if options.out is not None:
             raise InputError(
-                "--out is where the page of several runs goes; that of one run is in its folder"
+                "--out is for the page of several runs; that of one run is in its folder"
             )
         run = Run(folders[0])
         run.judge_by(verdict)
@@ -70,7 +70,7 @@ class Report(Command):
 
 
 def _verdict_entries(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the entries of ``verdict`` that a report is to judge by instead of the recipe's."""
+    """Return the entries of ``verdict`` to use instead of the recipe's."""
     from tombola.schema.recipe import pairs
 
     entries = {}

@@ -34,7 +34,7 @@ class Run(Command):
         "--arms.colt-2.rate 0.2 --data mnist. tombola list entries says what each means."
     )
     epilog = (
-        "exit codes: 0 all arms finished; 1 an arm failed; 2 the recipe or its data are wrong; "
+        "exit codes: 0 all arms finished; 1 an arm failed; 2 the recipe or its data are invalid; "
         "130 interrupted"
     )
     takes_overrides = True
@@ -44,8 +44,8 @@ class Run(Command):
             "recipe",
             nargs="?",
             metavar="RECIPE",
-            help="a file, or the name of a recipe that ships (tombola list recipes); a file of "
-            "that name comes first",
+            help="a file, or the name of an included recipe (tombola list recipes); a file of that "
+            "name takes precedence",
         )
         add_workers(parser)
         parser.add_argument(
@@ -54,7 +54,7 @@ class Run(Command):
             help="where the workers run (tombola list executors); does not affect results "
             "(default: processes of this machine, or a thread with one worker)",
         )
-        parser.add_argument("--address", metavar="A", help="of the executor's cluster")
+        parser.add_argument("--address", metavar="A", help="address of the executor's cluster")
         add_data_root(parser)
         add_runs(parser)
         parser.add_argument(
@@ -63,22 +63,22 @@ class Run(Command):
         parser.add_argument(
             "--variant",
             metavar="NAME[,NAME]",
-            help="these of the recipe's variants (default: all of them)",
+            help="run only these variants of the recipe (default: all)",
         )
         parser.add_argument(
             "--only-replicates",
             metavar="K",
-            help="run only these, such as 0-2 or 0,3; see runs merge",
+            help="run only these replicates, such as 0-2 or 0,3; see runs merge",
         )
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="say what would be done and about how long it takes",
+            help="say what would be done, and estimate how long it takes",
         )
         parser.add_argument(
             "--print_config",
             action="store_true",
-            help="print the recipe with every default, and do nothing",
+            help="print the recipe with every default, and exit",
         )
         add_json(parser)
         add_quiet(parser)
@@ -87,8 +87,8 @@ class Run(Command):
         """Read the recipe, then print it, plan it or run it."""
         if options.recipe is None:
             raise InputError(
-                "run needs a recipe, a file or the name of one that ships: tombola run digits "
-                "(tombola list recipes names them all, tombola init writes one)"
+                "run needs a recipe, a file or the name of an included one: tombola run digits "
+                "(tombola list recipes lists them, tombola init writes one)"
             )
         from tombola.schema.recipe import read, variants
 
@@ -133,7 +133,7 @@ def run_recipes(
     quiet: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Run recipes one after the other, print what came out and return the exit code."""
+    """Run recipes one after the other, print the results and return the exit code."""
     if (workers or 0) > 1 and executor in (None, "processes"):
         from tombola.executors import forking
 
@@ -217,20 +217,20 @@ def _print_plan(outlook: dict[str, Any]) -> None:
 
 
 def _numbers(text: str | None) -> list[int] | None:
-    """Read numbers as people write them: 0-2,4."""
+    """Read numbers and ranges, such as 0-2,4."""
     if text is None:
         return None
-    numbers: dict[int, None] = {}  # in order, each once
+    numbers: dict[int, None] = {}  # an ordered set
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise InputError(
-                f"--only-replicates is {shown(text)}; it is numbers and ranges, such as 0-2 or 0,3"
+                f"--only-replicates is {shown(text)}; give numbers or ranges, such as 0-2 or 0,3"
             )
         # they are numbered from 0, and a recipe has at most 1,000
         if len(first) > 3 or len(last) > 3:
             raise InputError(
-                f"--only-replicates is {shown(text)}; no recipe has so many replicates"
+                f"--only-replicates is {shown(text)}; no recipe has that many replicates"
             )
         numbers |= dict.fromkeys(range(int(first), int(last if dash else first) + 1))
     return list(numbers)

@@ -23,10 +23,10 @@ class Runs(Command):
     help = "list the runs, merge runs of one experiment, or pack one"
     description = (
         "List the runs: recipe, state, replicates, and for each arm the lowest density whose "
-        "tickets are on average as accurate as the dense network, on validation data. Or merge "
-        "runs of one experiment that were done separately into the first of them. Or pack a run "
-        "into a new folder: recipe, records and predictions, without the weights, which can be "
-        "committed, reported and merged."
+        "tickets are on average as accurate as the dense network on validation data. Merge joins "
+        "runs of one experiment that were done separately into the first of them. Pack copies a "
+        "run into a new folder with recipe, records and predictions but without weights, which "
+        "can be committed, reported and merged."
     )
     usage = (
         "tombola runs [--runs DIR] [--json]\n       tombola runs merge RUN RUN [RUN ...]\n"
@@ -43,20 +43,18 @@ class Runs(Command):
         )
         parser.add_argument("folders", nargs="*", type=Path, metavar="RUN", help=RUN_HELP)
         parser.add_argument(
-            "--runs", type=Path, metavar="DIR", help="where the runs to list are (default: runs)"
+            "--runs", type=Path, metavar="DIR", help="folder of the runs to list (default: runs)"
         )
         parser.add_argument(
             "--json",
             action="store_true",
-            help="print a list with one JSON object per run; with merge or pack one JSON object",
+            help="print a list with one JSON object per run; with merge or pack, one JSON object",
         )
 
     def execute(self, options: argparse.Namespace, _: Sequence[str]) -> int:
         """Do what the action says; without one, list."""
         if options.action is not None and options.runs is not None:
-            raise InputError(
-                f"runs {options.action} takes no --runs; its folders are named one by one"
-            )
+            raise InputError(f"runs {options.action} takes no --runs; name each of its folders")
         if options.action == "pack":
             _pack(options.folders, options.json)
         elif options.action == "merge":
@@ -87,7 +85,7 @@ def _merge(folders: Sequence[Path], as_json: bool) -> None:
 
     if len(folders) < 2:
         raise InputError(
-            "runs merge needs two run folders or more; the first one takes the others in"
+            "runs merge needs two or more run folders; the others are merged into the first"
         )
     # All names are looked up before the first run takes anything in.
     first, *others = map(named_run, folders)
@@ -115,7 +113,7 @@ def _list(parent: Path, as_json: bool) -> None:
 def _row(line: Line) -> list[str]:
     path = line.path
     if len(path) > _PATH_COLUMNS:
-        # The name unbroken, on a line of its own where the way there is long.
+        # If the path is long, the name goes on its own line, unbroken.
         path = f"{Path(path).parent}/\n{line.folder}"
     tickets = []
     for arm, density in line.tickets.items():
@@ -124,8 +122,6 @@ def _row(line: Line) -> list[str]:
 
 
 def _ticket_inside(line: Line, arm: str) -> str:
-    """Return the path of an arm's best ticket inside the run's folder; empty where it is not
-    there.
-    """
+    """Return the path of an arm's best ticket inside the run's folder; empty if there is none."""
     path = line.best[arm]["path"]
     return "" if path is None else Path(path).relative_to(line.path).as_posix()

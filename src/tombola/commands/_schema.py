@@ -14,13 +14,13 @@ class Schema(Command):
     order = 95
     help = "print the JSON Schema of recipes, for editors"
     description = (
-        "Print the JSON Schema of recipes. Editors complete entries by it and mark wrong ones: "
-        "tombola schema > recipe.schema.json, and as the first line of a recipe "
+        "Print the JSON Schema of recipes, with which editors complete entries and mark invalid "
+        "ones: tombola schema > recipe.schema.json, with the first line of a recipe "
         "# yaml-language-server: $schema=recipe.schema.json"
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """It takes none."""
+        """Declare none."""
 
     def execute(self, options: argparse.Namespace, _: Sequence[str]) -> int:  # noqa: ARG002
         """Print it."""

@@ -16,7 +16,7 @@ from tombola.ground.errors import InputError
 if TYPE_CHECKING:
     from tombola.ticket_format import RewindPoint
 
-_MOST_REWIND_POINTS = 8  # held at a time: those of many runs would fill the memory
+_MOST_REWIND_POINTS = 8  # held at a time; those of many runs would fill the memory
 
 
 class Ticket(Command):
@@ -48,8 +48,8 @@ class Ticket(Command):
             "verify",
             help="check ticket files bit by bit",
             description="Check ticket files bit by bit.",
-            epilog="exit codes: 0 all tickets are intact; 1 one of them is not; 2 a file cannot be "
-            "read",
+            epilog="exit codes: 0 all tickets are intact; 1 a ticket is damaged; 2 a file cannot "
+            "be read",
         )
         verify.add_argument(
             "files",
@@ -64,11 +64,11 @@ class Ticket(Command):
                 "export",
                 help="write a ticket as a file for other programs",
                 description="Write a ticket as a file for other programs, and print its path. "
-                "ticket: one file with all of it, to be copied out of its run; state_dict: for "
-                "model.load_state_dict, pruned weights are zero; torch_prune: for a model that "
-                "torch.nn.utils.prune has prepared. A ticket's weights are those that its training "
-                "starts from; with --trained they are those that it ended with, whose accuracy the "
-                "run reports. A card beside the file, NAME.md, has the lines that load it.",
+                "ticket: one self-contained file; state_dict: for model.load_state_dict, with "
+                "pruned weights at zero; torch_prune: for a model that torch.nn.utils.prune has "
+                "prepared. A ticket's weights are those that its training starts from; with "
+                "--trained they are the trained weights, whose accuracy the run reports. A card "
+                "beside the file, NAME.md, has the lines that load it.",
             )
         )
 
@@ -92,10 +92,12 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         metavar="EXPORT",
         help="ticket, state_dict or torch_prune, or your own package.module:function (default: "
-        "ticket, with --trained state_dict)",
+        "ticket; with --trained, state_dict)",
     )
     parser.add_argument(
-        "--trained", action="store_true", help="the weights after training, as the run keeps them"
+        "--trained",
+        action="store_true",
+        help="export the weights after training, if the run kept them",
     )
     parser.add_argument(
         "--out", type=Path, metavar="PATH", help="file to write (default: beside FILE)"
@@ -127,7 +129,7 @@ def _inspect(options: argparse.Namespace) -> int:
     verifying = options.action == "verify"
     code = 0
     printed: list[dict[str, Any]] = []
-    rewind_points: dict[Path, RewindPoint] = {}  # the tickets of a run share theirs
+    rewind_points: dict[Path, RewindPoint] = {}  # the tickets of a run share them
     files = ticket_files(options.files, tickets_of_run if verifying else best_ticket_of_run)
     for path in files:
         if len(rewind_points) > _MOST_REWIND_POINTS:
@@ -135,7 +137,7 @@ def _inspect(options: argparse.Namespace) -> int:
         try:
             with waiting.told(f"checking {_with_size(path)}"):
                 ticket = ticket_format.verify(path, rewind_points)
-        except InputError as error:  # the other files are checked all the same
+        except InputError as error:  # the other files are still checked
             print(f"tombola: {error}", file=sys.stderr)
             printed.append({"path": str(path), "verified": False, "error": str(error)})
             # A ticket that is damaged is a finding; a file that is not there is wrong input.
@@ -158,6 +160,6 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _with_size(path: Path) -> str:
-    """Return a path, and how large its file is where it is large."""
+    """Return a path, with the size of its file if it is large."""
     size = path.stat().st_size if path.is_file() else 0
     return f"{path} ({size / 1e9:.1f} GB)" if size >= 1e8 else str(path)

@@ -31,7 +31,7 @@ class Transfer(Command):
     help = "train tickets on other data sets and test them"
     description = (
         "Train each ticket on each data set and test it once; tickets of several replicates are "
-        "summarised and compared within each replicate. What is not given is taken from the "
+        "summarised and compared within each replicate. Settings that are not given come from the "
         "ticket; training and data options can be overridden: --training.epochs 3 --data.subset "
         "1000"
     )
@@ -55,10 +55,10 @@ class Transfer(Command):
             help="a data set; may be repeated",
         )
         parser.add_argument(
-            "--model", metavar="NAME", help="the model, where the ticket names code of your own"
+            "--model", metavar="NAME", help="the model, if the ticket names your own code"
         )
         parser.add_argument(
-            "--dense", action="store_true", help="train the unpruned network too, to compare with"
+            "--dense", action="store_true", help="also train the unpruned network, for comparison"
         )
         parser.add_argument("--name", default="transfer", metavar="NAME", help="folder name prefix")
         add_runs(parser)
@@ -71,7 +71,7 @@ class Transfer(Command):
         add_quiet(parser)
 
     def execute(self, options: argparse.Namespace, overrides: Sequence[str]) -> int:
-        """Train the tickets, print how accurate they are, then what failed."""
+        """Train the tickets, print their accuracies, then what failed."""
         from tombola.experiments import transfer
         from tombola.experiments.progress import Display
         from tombola.records.choosing import best_tickets_of_run, ticket_files

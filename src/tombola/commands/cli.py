@@ -1,4 +1,4 @@
-"""Command line: find the commands, parse the arguments, call the command that was asked for.
+"""Command line: find the commands, parse the arguments, run the command.
 
 arguments -> [ options | overrides of the recipe ] -> Command.execute -> exit code
 """
@@ -23,12 +23,12 @@ from tombola.ground.errors import DiskError, InputError, OldNameWarning, near, o
 
 
 def commands() -> dict[str, Command]:
-    """Return all commands by name, in the order in which the help lists them.
+    """Return all commands by name, in the order of the help.
 
     >>> list(commands())[:2]
     ['demo', 'init']
     """
-    # As `tombola.ground.catalogue` finds entries; importing that would slow down --help.
+    # `tombola.ground.catalogue` finds entries the same way; importing it would slow down --help.
     files: list[Path] = []
     for folder in package.__path__:
         files += Path(folder).glob("_[a-z]*.py")
@@ -42,7 +42,7 @@ def commands() -> dict[str, Command]:
 
 def parser() -> Parser:
     """Make the parser of all commands."""
-    top = Parser(prog="tombola", description="Find, prove, transfer and ship lottery tickets.")
+    top = Parser(prog="tombola", description="Find, verify, transfer and export lottery tickets.")
     top.add_argument("--version", action="version", version=f"tombola {__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, command in commands().items():
@@ -62,8 +62,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parse the arguments of a command line.
 
     Returns:
-        The options, with ``command`` being the command's name or ``None``, and the overrides of
-        the recipe, as they were typed.
+        The options, where ``command`` is the command's name or ``None``, and the overrides of the
+        recipe, as they were typed.
 
     Raises:
         InputError: There is no such command, option or value.
@@ -85,8 +85,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         words, overrides = _split_overrides(_named_parser(top, [name]), words)
     options, rest = top.parse_known_args(words)
     if rest:
-        # argparse would blame the whole command line; the command itself has the options that
-        # may have been meant.
+        # argparse would name the whole command line; the command knows which options may have
+        # been meant.
         command = _named_parser(top, words)
         flags = [flag for action in command._actions for flag in action.option_strings]
         raise InputError(
@@ -109,7 +109,7 @@ def _named_parser(parser: argparse.ArgumentParser, words: Sequence[str]) -> argp
 def _split_overrides(
     command: argparse.ArgumentParser, words: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Split words into those for the command itself and overrides, wherever they stand."""
+    """Split words into those for the command itself and overrides, in any order."""
     takes_value: dict[str, bool] = {}
     for action in command._actions:
         for flag in action.option_strings:
@@ -134,8 +134,8 @@ def _split_overrides(
 
 
 def _check_override(name: str, flags: Collection[str]) -> None:
-    """Refuse what is rather a misspelt option of the command than an entry of a recipe."""
-    # Only for a name in doubt: what follows imports all methods.
+    """Refuse a word that is more likely a misspelt option than an entry of a recipe."""
+    # Only for a doubtful name, because this imports all methods.
     if "." in name or not near(name, flags):
         return
     from tombola.schema.recipe import entry_names
@@ -147,7 +147,7 @@ def _check_override(name: str, flags: Collection[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # there is none where it is closed: >&-
+    # it is missing if it was closed: >&-
     results = cast(TextIO, _Results(sys.stdout or io.StringIO()))
     try:
         with contextlib.redirect_stdout(results), warnings.catch_warnings():
@@ -160,11 +160,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         message = str(error)
     except OSError as error:
-        if error.filename is None:  # no file of the user's: a bug, which keeps its traceback
+        if error.filename is None:  # not about a user's file: a bug, which keeps its traceback
             raise
         message = f"{shown(str(error.filename))}: {error.strerror or error}"
     except MemoryError:
-        message = "this takes more memory than there is"
+        message = "out of memory"
     print(f"tombola: {one_line(message)}", file=sys.stderr)
     return 2
 
@@ -182,10 +182,10 @@ def _print_warning(
     category: type[Warning],
     filename: str,
     lineno: int,
-    file: TextIO | None = None,  # noqa: ARG001 - as the library calls it
+    file: TextIO | None = None,  # noqa: ARG001 - the library's signature
     line: str | None = None,  # noqa: ARG001
 ) -> None:
-    """Print a warning as one line, such as one of the user's own code."""
+    """Print a warning as one line, such as a warning from the user's code."""
     place = f"{Path(filename).name}, line {lineno}: {category.__name__}: "
     if issubclass(category, OldNameWarning):
         place = ""  # it is about the recipe, not about a line of code
@@ -195,9 +195,9 @@ def _print_warning(
 class _Results:
     """Standard output, which may be a pipe that is not read to its end, or a file on a full disk.
 
-    Where nobody reads on (``tombola runs | head -1``), what more is printed is dropped and the
-    command goes on to its end: its exit code says what was done, not what was read. What cannot be
-    written is a `DiskError`.
+    If the reader stops (``tombola runs | head -1``), the rest of the output is dropped and the
+    command runs to its end: its exit code says what was done, not what was read. A failed write
+    is a `DiskError`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -220,7 +220,7 @@ class _Results:
         try:
             yield
         except OSError as error:
-            # Python writes what is still in the buffer when it ends, and would fail once more.
+            # Python flushes the buffer when it exits, and would fail again.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)

@@ -2,7 +2,7 @@
 
     arguments -> [ parser -> Command.execute ] -> what is printed, exit code
 
-Each private file of this folder is one command: ``_report.py`` gives the class ``Report``. The
+Each private file of this folder is one command: ``_report.py`` provides the class ``Report``. The
 files are the list of commands. Every command is imported for ``tombola --help``, so what takes
 time to import, torch above all, is imported inside ``execute``.
 """
@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from tombola.ground.errors import InputError, near, shown
 
-RUN_HELP = "run folders, or the names of runs in runs/, or how these begin"
+RUN_HELP = "run folders, or the names of runs in runs/, or the beginning of a name"
 
 
 class Command:
@@ -43,22 +43,21 @@ class Command:
         raise NotImplementedError
 
     def execute(self, options: argparse.Namespace, overrides: Sequence[str]) -> int:
-        """Do what is asked for and return the exit code.
+        """Run the command and return the exit code.
 
         Args:
             options: The arguments that `add_arguments` declares.
-            overrides: The entries of a recipe that were given besides, as they were typed; none
-                where the command takes none.
+            overrides: The entries of a recipe that were also given, as they were typed.
         """
         raise NotImplementedError
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors as everywhere in tombola: one line, exit code 2."""
+    """A parser with tombola's errors: one line, exit code 2."""
 
     def __init__(self, **settings: Any) -> None:
-        # An abbreviated option would be taken for an override of the recipe in one command and
-        # for an option in the next.
+        # An abbreviated option would be an override of the recipe in one command and an option
+        # in another.
         super().__init__(**{"allow_abbrev": False, **settings})
 
     def error(self, message: str) -> None:  # type: ignore[override]
@@ -83,7 +82,7 @@ def add_json(parser: argparse.ArgumentParser, printed: str = "one JSON object") 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
     """Declare ``--quiet``."""
     parser.add_argument(
-        "--quiet", action="store_true", help="no progress output, print the result alone"
+        "--quiet", action="store_true", help="no progress output; print only the result"
     )
 
 
@@ -94,7 +93,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("runs"),
         metavar="DIR",
-        help="where the run folder goes (default: runs)",
+        help="folder for run folders (default: runs)",
     )
 
 
@@ -104,7 +103,7 @@ def add_data_root(parser: argparse.ArgumentParser) -> None:
         "--data-root",
         type=Path,
         metavar="DIR",
-        help="where the data sets are (default: TOMBOLA_DATA, else the cache)",
+        help="folder of the data sets (default: TOMBOLA_DATA, or else the cache)",
     )
 
 

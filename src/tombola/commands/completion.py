@@ -1,4 +1,4 @@
-"""Completion: the script that lets a shell complete commands, options and names.
+"""Completion: the shell script that completes commands, options and names.
 
     parser of the command line, names -> [ script ] -> eval "$(tombola completion bash)"
 

@@ -1,10 +1,9 @@
-"""Doctor: describe this machine, and advise which settings would train a recipe faster on it; it
-changes nothing.
+"""Doctor: describe this machine, and advise which settings would train a recipe faster on it.
 
     recipe -> candidates -> measure -> advise -> report
 
-What can change results is never decided by a timing: it is part of the recipe. So all that comes
-out of here is advice.
+Settings that can change results are part of the recipe and never follow from a timing. So this
+module only advises and changes nothing.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ _KINDS = {"cpu": "CPU", "cuda": "GPU"}
 
 
 def built_in() -> list[Recipe]:
-    """Return what is measured without a recipe: the LeNet of the lottery ticket papers and COLT's
-    Conv-3, at their sizes.
+    """Return what is measured without a recipe: the lottery ticket paper's LeNet and COLT's Conv-3,
+    at their sizes.
 
     >>> [recipe.name for recipe in built_in()]
     ['LeNet-300-100', 'Conv-3']
@@ -75,7 +74,7 @@ def _built_in(name: str, model: str, shape: Sequence[int], training: Mapping[str
 
 @dataclass(frozen=True)
 class Examination:
-    """What `examine` found: facts as plain data, see `facts`, and one case a recipe."""
+    """What `examine` found: facts as plain data, see `facts`, and one case per recipe."""
 
     facts: Mapping[str, Any]
     cases: Sequence[Case]
@@ -105,9 +104,9 @@ def examine(
     machine = facts(data_root)
     if recipe is not None and machine["data_found"].get(recipe.data.name, True) is False:
         raise DataError(
-            f"{recipe.data.name} is not under {machine['data_root']}, and doctor downloads "
-            "nothing; name a folder that has it (--data-root or TOMBOLA_DATA), or begin a run of "
-            "the recipe, which downloads it"
+            f"{recipe.data.name} is not in {machine['data_root']}, and doctor downloads nothing; "
+            "name a folder that has it (--data-root or TOMBOLA_DATA), or start a run of the "
+            "recipe, which downloads it"
         )
     # Timings first and workers last: the processes are started once, for all recipes.
     cases = []
@@ -124,11 +123,11 @@ def examine(
 
 
 def advise(case: Case, *, busy: bool = False) -> list[str]:
-    """Return what would make a case faster, the most useful first, in whole sentences.
+    """Return what would make a case faster, in sentences, the most useful first.
 
     Args:
         case: What was measured.
-        busy: Whether the machine was busy; then no timing is ground for advice.
+        busy: Whether the machine was busy; timings are then no basis for advice.
 
     >>> own, fast = Timing({}, [0.002], [1.0]), Timing({"precision": "bf16"}, [0.001], [2.0])
     >>> case = Case(built_in()[1], [own, fast], Workers(2, 2, [1.8]))
@@ -152,7 +151,7 @@ def advise(case: Case, *, busy: bool = False) -> list[str]:
         if more_threads and together >= times:
             lines.append(
                 f"{share} of one training, but {workers.number} workers do more on the same cores: "
-                "it is for runs with one training at a time. Results change, so it is another run."
+                "use it for runs with one training at a time. Results change, so it is another run."
             )
         else:
             lines.append(f"{share}; results change, so it is another run.")
@@ -178,17 +177,18 @@ def _about_workers(workers: Workers, together: float) -> str:
     work = f"{workers.number} workers do {together:.1f} times the work of one"
     if together > CLEARLY and not clearly(workers.times):
         least, most = min(workers.times), max(workers.times)
-        return f"{work}, in single rounds {least:.1f} to {most:.1f} times: too uneven to advise."
+        spread = f"between {least:.1f} and {most:.1f} times in single rounds"
+        return f"{work}, but {spread}: too variable for advice."
     if together <= CLEARLY:
-        return f"{work}: `--workers 1` does as well with less memory, and does not affect results."
+        return f"{work}: `--workers 1` is as fast with less memory, and does not affect results."
     if workers.number == workers.default:
         return f"{work}: `--workers {workers.number}`, the default; it does not affect results."
     return f"{work}: `--workers {workers.number}`, which does not affect results."
 
 
 def to_dict(examination: Examination) -> dict[str, Any]:
-    """Return all that was found as plain data, ready for JSON: seconds, fractions, bytes; one
-    number per round.
+    """Return all findings as plain data, ready for JSON: seconds, fractions, bytes; one number per
+    round.
     """
     cases = []
     for case in examination.cases:
@@ -235,12 +235,12 @@ def terminal(examination: Examination, console: Console) -> None:
     console.print()
     # With one change there are no two to be combined.
     if any(len(case.timings) > 2 for case in examination.cases):
-        note = "Each setting was measured alone; the gains of two need not multiply."
+        note = "Each setting was measured alone; the gains of several need not multiply."
         console.print(Text(note, style="dim"))
     if busy:
         note = (
-            f"The machine was busy before (load {facts['load']:.1f}): measure again when it is "
-            "idle, then there is advice."
+            f"The machine was busy (load {facts['load']:.1f}), so there is no advice: measure "
+            "again when it is idle."
         )
         console.print(Text(note, style="yellow"))
 
@@ -255,7 +255,7 @@ def _print_case(case: Case, busy: bool, console: Console) -> None:
     console.print(_table(case))
     for timing in case.timings:
         if timing.not_here:
-            line = f"{changes_in_words(timing.changes)} is not here: {timing.not_here}"
+            line = f"{changes_in_words(timing.changes)} is not available: {timing.not_here}"
             console.print(Text(line, style="yellow"))
     console.print()
     for line in advise(case, busy=busy):
@@ -292,13 +292,13 @@ def _table(case: Case) -> Table:
     for head in (
         "ms\nper step",
         "times as fast as\nthe recipe's own",
-        "min .. max\nof the rounds",
+        "min .. max\nover rounds",
     ):
         table.add_column(Text(head), justify="right")
     for timing in case.timings:
         name = changes_in_words(timing.changes)
         if timing.not_here:
-            table.add_row(Text(name), "", Text("not here"), "")
+            table.add_row(Text(name), "", Text("not available"), "")
             continue
         milliseconds = _three_digits(1000 * statistics.median(timing.seconds))
         median, spread, style = "1", "", ""
@@ -317,10 +317,11 @@ def _three_digits(value: float) -> str:
 
 @contextlib.contextmanager
 def telling() -> Iterator[Tell]:
-    """Give a function that shows one line of progress on standard error, in place; nothing is
-    shown where that is no terminal.
+    """Return a function that shows one line of progress on standard error, in place.
+
+    Without a terminal it shows nothing.
     """
-    # No thread draws here, as rich's own would: it would take time from what is measured.
+    # No thread draws here, as in rich, because it would take time from what is measured.
     if not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -1,8 +1,8 @@
-"""Drafts: a recipe for a data set and a model, with arms that fit them and its cost here.
+"""Drafts: a recipe for a data set and a model, with suitable arms and its cost on this machine.
 
     data, model -> [ look at both ] -> text -> recipe -> plan -> estimate -> the text with its cost
 
-The text is read and planned before it is returned, so a draft always runs.
+The text is parsed and planned before it is returned, so a draft always runs.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from tombola.models.building import find_head
 from tombola.schema.recipe import Recipe, parse
 from tombola.tasks._classification import Classification
 
-_STEPS = 2000  # of a training, about: enough for a small network to have learnt something
+_STEPS = 2000  # about, per training: enough for a small network to learn something
 _MOST_EPOCHS = 100
-_FEW_EXAMPLES = 5000  # below which batches are small
-_LEAST_CLASSES = 4  # so that each of two partitions has two to tell apart
-_COST = "THE COST"  # stands in the text until the cost is known
+_FEW_EXAMPLES = 5000  # below this, batches are small
+_LEAST_CLASSES = 4  # so that each of two partitions has two classes to distinguish
+_COST = "THE COST"  # a placeholder in the text until the cost is known
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A recipe to begin with.
+    """A recipe to start from.
 
     Attributes:
-        name: Of the recipe; its file is named after it.
+        name: The recipe's name; its file is named after it.
         text: YAML with comments.
-        cost: What it takes on this machine.
+        cost: What it takes on this machine, in words.
     """
 
     name: str
@@ -57,17 +57,17 @@ def draft(
     data_root: Path | None = None,
     workers: int | None = None,
 ) -> Draft:
-    """Write a recipe for a data set and a model: LTH and COLT-2, each beside what it has to beat.
+    """Write a recipe for a data set and a model: LTH and COLT-2, each with its controls.
 
     Args:
         data: An entry of ``tombola.data`` or a function of the user's own,
             ``package.module:function``; or a mapping with its ``name`` and options, as in a recipe.
-        model: The same of ``tombola.models``; of a function's model the output layer is found.
+        model: The same for ``tombola.models``; the output layer of a function's model is detected.
         data_root: Root of the data sets.
-        workers: Worker processes that the cost is given for; one per core if not given.
+        workers: Worker processes to estimate the cost for; one per core if not given.
 
     Raises:
-        InputError: There is no such data set or model, or they do not go together.
+        InputError: There is no such data set or model, or they do not fit together.
 
     >>> recipe = draft("digits", {"name": "mlp", "hidden": [20]}, workers=1)
     >>> recipe.name, yaml.safe_load(recipe.text)["arms"]["lth"]
@@ -104,7 +104,7 @@ def _mapping(given: str | Mapping[str, Any], what: str) -> dict[str, Any]:
 
 
 def _load(given: Mapping[str, Any], data_root: Path | None) -> tuple[Recipe, Classification]:
-    """Load the data and build the model; where its output layer is not named, find it."""
+    """Load the data and build the model; detect its output layer if it is not named."""
     recipe = parse(
         {
             "training": {"epochs": 1},
@@ -132,10 +132,8 @@ def _task(recipe: Recipe, data_root: Path | None) -> Classification:
 
 
 def _head_of(recipe: Recipe, data_root: Path | None) -> str | None:
-    """Find the output layer of the user's own model; ``None`` where that is not what is wrong
-    with it.
-    """
-    # The number of classes tells which layer is the last one.
+    """Find the output layer of a user-defined model; ``None`` if its problem is another one."""
+    # The number of classes shows which layer is the output layer.
     examples = load(recipe.data.name, root=data_root, options=recipe.data.options)
     classes = examples.num_classes
     shape = tuple(examples.train_images.shape[1:])
@@ -144,7 +142,7 @@ def _head_of(recipe: Recipe, data_root: Path | None) -> str | None:
     try:
         model = catalogue.call(function, "", classes, options=options, image_shape=shape)
         return find_head(model, classes)
-    except Exception:  # the first error says what the model is wrong with
+    except Exception:  # the first error says what is wrong with the model
         return None
 
 
@@ -158,7 +156,7 @@ def _name(recipe: Recipe) -> str:
 
 
 _TEXT = """\
-# LTH and COLT-2 on {data_name} with {model_name}, each beside what it has to beat.
+# LTH and COLT-2 on {data_name} with {model_name}, each with its controls.
 # Written by tombola init; every line may be changed here, or on the command line: \
 --training.epochs 10
 # Cost: {cost}.
@@ -170,17 +168,17 @@ training: {{optimizer: adam, lr: 1.0e-3, batch_size: {batch}, epochs: {epochs}}}
 {prunable}arms:
   # Iterative magnitude pruning: every round removes the smallest fifth of the weights.
   lth: {{method: lth, rate: 0.2}}
-  # What its tickets have to beat: as many weights in each layer, drawn at random.
+  # Its control: as many weights in each layer, drawn at random.
   random-lth: {{method: random_ticket, source: lth}}
   # Two models, each trained on {half}; a round keeps the weights that both keep.
   colt-2: {{method: colt, partitions: 2, rate: 0.15{split_by}}}
-  # What its tickets have to beat, and what pruning as fast without partitions gives.
+  # Its controls: a random ticket, and pruning as fast without partitions.
   random-colt-2: {{method: random_ticket, source: colt-2}}
   matched: {{match: colt-2}}
 until: {{density: 0.05}}  # the searches end below 5 % of the weights
 verdict: {{margin: 0.01, at: [0.2, 0.1, 0.05]}}  \
 # a ticket within one point of dense counts as equally accurate
-replicates: 3  # the fewest that a verdict takes; five decide more
+replicates: 3  # the minimum for a verdict; five decide more
 seed: 0
 scales:  # tombola run FILE --scale small: a first look, without verdicts
   small: {{replicates: 1, until.density: 0.4, verdict.at: [0.5]}}
@@ -196,10 +194,10 @@ def _text(name: str, given: Mapping[str, Any], task: Classification) -> str:
     prunable = ""
     try:
         mask = ones(task.model, head=task.head)
-    except ConfigError:  # nothing but an output layer
+    except ConfigError:  # the model is only an output layer
         mask = ones(task.model, "all", head=task.head)
         prunable = "prunable: all  # the model has no weights but those of its output layer\n"
-    # A pruned head stands against partitions by classes, and so do few classes.
+    # Class partitions need an unpruned head and enough classes.
     by_classes = splits.num_classes >= _LEAST_CLASSES and not prunable
     examples = (
         f"{len(splits.train):,} training, {len(splits.valid):,} validation, "

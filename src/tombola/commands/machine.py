@@ -35,9 +35,9 @@ DATA_FILES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 def facts(data_root: Path | None = None) -> dict[str, Any]:
     """Describe this machine as plain data; memory is in bytes.
 
-    ``data_found`` says of every downloadable data set whether its files are under the data root;
-    none is read. ``load`` counts processes that want a core; ``busy`` is true where that of the
-    last minute is more than half of the machine's cores. What the system does not say is ``None``.
+    ``data_found`` says for every downloadable data set whether its files are under the data root;
+    no file is read. ``load`` is the number of processes that want a core; ``busy`` is true if its
+    average over the last minute is more than half of the cores. Unknown values are ``None``.
 
     >>> facts(Path("/nowhere"))["data_found"]["mnist"]
     False
@@ -85,7 +85,7 @@ def _gpus() -> list[dict[str, Any]]:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         lines = []
     for line in lines:
         if line.startswith("model name"):
@@ -110,13 +110,16 @@ def fact_lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("processor", f"{facts['processor']}; {cores}"),
         ("memory", f"{_gib(facts['memory_total'])}, {_gib(facts['memory_free'])} free"),
         ("GPUs", "; ".join(gpus) or "none that torch can use"),
-        ("threads", f"torch's own: {facts['torch_threads']}; a training has those of its recipe"),
+        (
+            "threads",
+            f"torch's default: {facts['torch_threads']}; a training uses its recipe's number",
+        ),
         ("data", f"{facts['data_root']} has {_data_sets(facts['data_found'])}"),
     ]
     if facts["load"] is not None:
         load = f"{facts['load']:.1f} over the last minute"
         if facts["busy"]:
-            load += "; the machine is busy, so what is measured now says little"
+            load += "; the machine is busy, so measurements are unreliable"
         lines.append(("load", load))
     return lines
 

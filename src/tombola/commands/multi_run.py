@@ -1,6 +1,6 @@
 """Multi-run: several runs reported together, such as the variants of one recipe.
 
-run folders -> [ in what their recipes differ ] -> one page that compares them
+run folders -> [ how their recipes differ ] -> one page that compares them
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tombola.ground.errors import ConfigError
 from tombola.reports import together
 from tombola.reports.sheets import Format
 
-# Entries of a recipe that say nothing of what is compared.
+# Entries of a recipe that do not matter for the comparison.
 _NOT_COMPARED = ("name", "keep", "device", "replicates", "profile")
 
 
@@ -27,16 +27,16 @@ def report(
 
     Args:
         runs: In the order in which they are shown; the others are compared with the first.
-        folder: Where it goes; if not given, beside the first run, named after what their names
-            have in common.
-        formats: Of the figures' own files.
+        folder: Where the page goes; if not given, a folder beside the first run, named after the
+            common part of their names.
+        formats: File formats of the figures.
 
     Returns:
         The files, ``report.html`` last.
 
     Raises:
-        ConfigError: There are fewer than two, one has no results, or two are of one recipe, which
-            are to be merged.
+        ConfigError: There are fewer than two, one has no results, or two are runs of one recipe,
+            which should be merged.
     """
     _check_comparable(runs)
     names, title = labels([run.recipe.name for run in runs])
@@ -53,7 +53,7 @@ def report(
 
 def _check_comparable(runs: Sequence[Run]) -> None:
     if len(runs) < 2:
-        raise ConfigError("a report of several runs needs two or more")
+        raise ConfigError("a report of several runs needs at least two")
     for index, run in enumerate(runs):
         if not len(run.records):
             raise ConfigError(f"'{run.path}' has no results yet")
@@ -61,8 +61,8 @@ def _check_comparable(runs: Sequence[Run]) -> None:
         for earlier in runs[:index]:
             if run.digest == earlier.digest and run.recipe.arms == earlier.recipe.arms:
                 raise ConfigError(
-                    f"'{earlier.path}' and '{run.path}' are runs of one recipe; tombola runs merge "
-                    "joins them"
+                    f"'{earlier.path}' and '{run.path}' are runs of one recipe; use tombola "
+                    "runs merge to join them"
                 )
 
 
@@ -76,8 +76,7 @@ def _unfinished(run: Run) -> list[str]:
 
 
 def labels(names: Sequence[str]) -> tuple[list[str], str]:
-    """Return what runs are called beside each other, and what they have in common: their names'
-    common beginning.
+    """Return short labels for runs that are compared, and the common beginning of their names.
 
     >>> labels(["width-small-4", "width-small-16"])
     (['4', '16'], 'width-small')
@@ -112,7 +111,7 @@ def differing(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     {'training.lr': [0.1, 0.01]}
     """
     flat = [_flat(recipe) for recipe in recipes]
-    names: dict[str, None] = {}  # of all recipes, in order, each once
+    names: dict[str, None] = {}  # an ordered set over all recipes
     for entries in flat:
         names |= dict.fromkeys(entries)
     different = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def console(width: int = 100) -> Console:
     """Make the console for results.
 
-    Without a terminal there is no width to keep to, so it has ``width`` columns.
+    Without a terminal it has ``width`` columns.
     """
     from rich.console import Console
 
@@ -28,9 +28,7 @@ def console(width: int = 100) -> Console:
 def print_table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()
 ) -> None:
-    """Print a table of plain texts; the columns whose heads are in ``right`` hold numbers and are
-    aligned to the right.
-    """
+    """Print a table of plain text; columns whose heads are in ``right`` are aligned right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -45,7 +43,7 @@ def print_table(
 
 
 def print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
-    """Print the results of one run: its table, and last the answer and where its page is."""
+    """Print the results of one run: its table, then the answer and the path of its page."""
     from tombola.reports.decisions import sentences
 
     if as_json:
@@ -66,7 +64,7 @@ def print_outcome(outcome: Outcome, name: str, as_json: bool) -> None:
     else:
         for note in outcome.notes:
             print(note)
-    # The one file that has all the rest.
+    # The page, which contains everything.
     print(outcome.files[-1] if outcome.files else outcome.folder)
 
 
@@ -77,13 +75,13 @@ def print_together(
     as_json: bool = False,
     verdict: Mapping[str, Any] | None = None,
 ) -> None:
-    """Report several runs beside each other, and print what their page says first.
+    """Report several runs together, and print the summary of their page.
 
     Args:
         folders: Of the runs.
-        out: Where the page goes; beside the first run if not given.
-        as_json: Print the paths alone.
-        verdict: Entries of ``verdict`` to judge by instead of those of the recipes.
+        out: Folder for the page; beside the first run if not given.
+        as_json: Print only the paths.
+        verdict: Entries of ``verdict`` to use instead of the recipes'.
     """
     from tombola.commands import multi_run
     from tombola.folder.runs import Run

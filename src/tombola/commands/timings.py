@@ -33,17 +33,17 @@ from tombola.training.jobs import alone
 
 Tell = Callable[[str], None]
 
-CLEARLY = 1.1  # times as fast, from where on a setting is advised
+CLEARLY = 1.1  # times as fast; a setting below this is not advised
 
 _CASE_SECONDS = 4.0  # of all rounds of a case
 _TURN_SECONDS = 0.1  # of one setting in a round
 _LEAST_ROUNDS, _MOST_ROUNDS = 3, 15
-_SLOW_STEP = 1.0  # seconds, from where on no step is spent on warming up again
+_SLOW_STEP = 1.0  # seconds; slower steps are not warmed up again
 
 _WORK_SECONDS = 0.3  # of a worker in a round
 _WORK_ROUNDS = 5
 _MOST_WORKERS = 16
-_WORKER_BYTES = 2**30  # what a worker process takes besides its images
+_WORKER_BYTES = 2**30  # memory of a worker process without its images
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Timing:
     """How fast a training is with some settings changed.
 
     Attributes:
-        changes: Entries of ``training`` and their values; none for the recipe's own.
-        seconds: Of a step, one number per round.
-        times: How many times as fast as the recipe's own in the same round, one number per round.
-        not_here: Why this machine cannot do it; empty where it can.
+        changes: Entries of ``training`` and their values; empty for the recipe's own settings.
+        seconds: Seconds per step, one number per round.
+        times: Speed relative to the recipe's own settings in the same round, one number per round.
+        not_here: Why this machine cannot do it; empty if it can.
     """
 
     changes: Mapping[str, Any]
@@ -77,13 +77,12 @@ class Timing:
 
 @dataclass(frozen=True)
 class Workers:
-    """How much worker processes do together.
+    """How much work several worker processes do together.
 
     Attributes:
-        number: How many there are: those that `tombola run` takes by default, as far as they were
-            tried.
-        default: How many `tombola run` takes by default.
-        times: Work of all of them / work of one alone, one number per round.
+        number: How many were measured: the default of `tombola run`, or fewer.
+        default: How many `tombola run` uses by default.
+        times: Work of all of them divided by the work of one alone, one number per round.
         not_here: Why nothing was measured.
     """
 
@@ -101,7 +100,7 @@ class Case:
         recipe: The recipe, with its defaults resolved.
         timings: The recipe's own settings first.
         workers: Worker processes, each with the recipe's own settings.
-        left_out: What its masks and counted FLOPs leave out: a word, and a line of text.
+        left_out: What its masks and FLOP counts leave out: a word, and a line of text.
     """
 
     recipe: Recipe
@@ -127,18 +126,18 @@ def candidates(
 ) -> list[Candidate]:
     """List the settings that apply to a model on a kind of device.
 
-    The first changes nothing. A change that a recipe's own ``step: traced`` stands against comes
-    with ``step: eager``.
+    The first changes nothing. A change that does not work with the recipe's own ``step: traced``
+    comes with ``step: eager``.
 
     Args:
-        given: The recipe's training, its defaults not resolved, so that they may follow a change.
-        model: What is trained.
+        given: The recipe's training with unresolved defaults, which may depend on a change.
+        model: The model to train.
         kind: "cpu" or "cuda".
-        cores: That this process may use.
+        cores: Number of cores that this process may use.
         compiled: Whether to try ``torch.compile``.
 
     Raises:
-        ConfigError: The recipe's own settings do not go with the model or the device.
+        ConfigError: The recipe's own settings do not fit the model or the device.
 
     >>> tried = candidates(Training(epochs=1), nn.Linear(4, 2), "cpu", cores=2)
     >>> [changes for changes, _ in tried]
@@ -157,7 +156,7 @@ def candidates(
         for value in choices:
             if value == getattr(resolved, entry):
                 continue
-            # Alone if it can be, else with an eager step.
+            # Alone if possible, otherwise with an eager step.
             steps: Sequence[dict[str, Any]] = ({}, {"step": "eager"})
             for step in steps if entry != "step" else steps[:1]:
                 changes = {entry: value, **step}
@@ -169,10 +168,10 @@ def candidates(
 
 
 class _Timed:
-    """A training that goes on step by step while it is timed.
+    """A training that continues step by step while it is timed.
 
     Attributes:
-        step: Seconds of its latest steps. The first ones, with trace or compilation, are done.
+        step: Seconds per step in its latest steps, after those with tracing or compilation.
     """
 
     def __init__(self, plans: Plans, training: Training) -> None:
@@ -180,13 +179,13 @@ class _Timed:
         self.step = 0.0
         with alone(training, self.task):
             _, self.steps = trial(plans, training)
-            next(self.steps)  # stands before its first step
-        # Twice: a trace or a compilation is part of the first.
+            next(self.steps)  # stops before its first step
+        # Twice: the first includes tracing or compilation.
         for _ in range(2):
             self.step = self.go_on(0.0)
 
     def go_on(self, seconds: float) -> float:
-        """Train for so many seconds, for one step at least, and return the seconds of a step."""
+        """Train for the given seconds, at least one step, and return the seconds per step."""
         with alone(self.training, self.task):
             if self.step < _SLOW_STEP:
                 next(self.steps)  # brings threads and caches back
@@ -203,17 +202,16 @@ class _Timed:
 
 
 def measure(plans: Plans, tried: Sequence[Candidate], tell: Tell = lambda _: None) -> list[Timing]:
-    """Time a step of each candidate, all in turn in every round; the others are compared with the
-    first.
+    """Time a step of each candidate, all in turn in every round, and compare each with the first.
 
     Args:
-        plans: What is trained; nothing of it is changed.
+        plans: What is trained; it is not changed.
         tried: As `candidates` lists them.
         tell: Shows progress.
 
     Raises:
-        ConfigError: The first one, the recipe's own, fails. Any other that fails says so in its
-            timing.
+        ConfigError: The first candidate, the recipe's own, fails. Other failures are part of the
+            timings.
     """
     name = plans.recipe.name
     # All are started before any is timed, so that every round has all of them.
@@ -227,7 +225,9 @@ def measure(plans: Plans, tried: Sequence[Candidate], tell: Tell = lambda _: Non
         except Exception as error:  # whatever a compiler or a device lacks
             failed[index] = _reason(error)
             if index == 0:
-                raise ConfigError(f"the recipe's own training fails here: {failed[0]}") from error
+                raise ConfigError(
+                    f"the recipe's own training fails on this machine: {failed[0]}"
+                ) from error
 
     # In turn: what slows the machine down for a while slows down every setting.
     seconds: dict[int, list[float]] = {index: [] for index in trainings}
@@ -253,39 +253,39 @@ def measure(plans: Plans, tried: Sequence[Candidate], tell: Tell = lambda _: Non
 
 
 def workers_to_try(plans: Plans) -> Workers:
-    """Say how many workers are to be measured, or why none."""
+    """Return how many workers to measure, or why none are measured."""
     threads = plans.recipe.training.threads
     on_gpu = plans.recipe.device.startswith("cuda")
     default = devices.workers(plans.recipe.device, threads)
     # Processes of a GPU share it; on the CPU each has the threads of one training to itself.
     own_cores = cores()
     if own_cores == 1:
-        why = "there is one core: neither more threads nor more workers are measured"
+        why = "there is one core, so neither more threads nor more workers are measured"
         return Workers(1, default, not_here=why)
     if own_cores // threads < 2:
         why = (
-            f"one training takes all {own_cores} cores (training.threads {threads}): no more "
+            f"one training uses all {own_cores} cores (training.threads {threads}), so no more "
             "workers are measured"
         )
         return Workers(1, default, not_here=why)
-    # A worker holds the images, and some of them normalised; half of the memory is left to others.
+    # A worker holds the images, some of them normalised; half of the memory is left free.
     worker_bytes = _WORKER_BYTES + 2 * plans.task.bytes
     in_memory = int(0.5 * devices.free_memory(torch.device("cpu")) // worker_bytes)
     number = min(2 if on_gpu else own_cores // threads, _MOST_WORKERS, in_memory)
     if number < 2:
-        return Workers(1, default, not_here="memory is too small to measure a second worker")
+        return Workers(1, default, not_here="there is too little memory to measure a second worker")
     return Workers(number, default)
 
 
 def measure_workers(cases: Sequence[Case], data_root: Path | None, tell: Tell) -> list[Case]:
-    """Measure the workers of all cases, with one set of processes: they take seconds to start."""
+    """Measure the workers of all cases with one set of processes, since starting takes seconds."""
     to_measure = [case for case in cases if not case.workers.not_here]
     if not to_measure:
         return list(cases)
     number = max(case.workers.number for case in to_measure)
     tell(f"starting {number} workers")
     measured = []
-    failure = ""  # of the processes, which then serve no further case
+    failure = ""  # of the processes; no further case is measured after one
     with _crew(number, [case.recipe for case in to_measure], data_root) as crew:
         for case in cases:
             workers = case.workers
@@ -296,8 +296,8 @@ def measure_workers(cases: Sequence[Case], data_root: Path | None, tell: Tell) -
                     failure = f"{number} workers cannot be measured: {error}"
                 except (EOFError, OSError):
                     failure = (
-                        f"{number} workers cannot be measured: one of them ended; memory may be "
-                        "too small"
+                        f"{number} workers cannot be measured: one of them ended; there may be too "
+                        "little memory"
                     )
             # A process that ended answers no later case either.
             if failure and not workers.not_here:
@@ -345,9 +345,7 @@ def _answer(worker: Connection) -> float:
 def _crew(
     number: int, recipes: Sequence[Recipe], data_root: Path | None
 ) -> Iterator[list[Connection]]:
-    """Start processes that train one recipe after the other when they are told to; end them
-    afterwards.
-    """
+    """Start processes that train one recipe after the other on request; end them afterwards."""
     context = multiprocessing.get_context("spawn")
     connections, processes = [], []
     try:
@@ -358,13 +356,13 @@ def _crew(
             )
             with interrupts.deaf_children():
                 process.start()
-            theirs.close()  # so that a process that ends is noticed
+            theirs.close()  # so that the end of a process is noticed
             connections.append(ours)
             processes.append(process)
         yield connections
     finally:
         for process in processes:
-            process.kill()  # they hold nothing
+            process.kill()  # they hold nothing to save
         for process in processes:
             process.join()
         for connection in connections:
@@ -372,8 +370,8 @@ def _crew(
 
 
 def _work(orders: Connection, recipes: Sequence[Recipe], data_root: Path | None) -> None:
-    """Train each recipe for as long as every order says, and answer with the seconds of a step."""
-    # Where the connection breaks, the parent has ended.
+    """Train each recipe for the requested seconds, and answer with the seconds per step."""
+    # If the connection breaks, the parent has ended.
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             for recipe in recipes:
@@ -388,8 +386,7 @@ def _work(orders: Connection, recipes: Sequence[Recipe], data_root: Path | None)
 
 
 def clearly(times: Sequence[float]) -> bool:
-    """Whether something is faster beyond doubt: by more than a tenth in the median, and in every
-    round.
+    """Whether something is clearly faster: by more than a tenth in the median, and in every round.
 
     >>> clearly([1.2, 1.5, 1.3]), clearly([0.9, 1.5, 1.3]), clearly([1.05, 1.06, 1.07])
     (True, False, False)
@@ -412,7 +409,7 @@ def changes_in_words(changes: Mapping[str, Any]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error that says something, cut to what a line holds."""
+    """Return the first informative line of an error, shortened to fit on a line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

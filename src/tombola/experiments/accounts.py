@@ -24,7 +24,7 @@ class Accounts:
         task: What is trained.
         digest: Gives the digest of a training.
         per_example: What an example costs, layer by layer, by the number of outputs.
-        by_itself: Whether a ticket needs nothing of the rounds before.
+        independent_tickets: Whether a ticket needs nothing from earlier rounds.
         cumulative: Whether a ticket is charged the evaluations before its own, too.
 
     Attributes:
@@ -38,11 +38,11 @@ class Accounts:
         digest: Callable[[Job], str],
         per_example: Mapping[int, Mapping[str, Flops]],
         *,
-        by_itself: bool,
+        independent_tickets: bool,
         cumulative: bool,
     ) -> None:
         self._task, self._digest, self._per_example = task, digest, per_example
-        self._by_itself, self._cumulative = by_itself, cumulative
+        self._independent_tickets, self._cumulative = independent_tickets, cumulative
         self.searched: dict[str, Cost] = {}
         self.evaluated: dict[int, list[Cost]] = {}
 
@@ -53,7 +53,7 @@ class Accounts:
 
     def begin_round(self) -> None:
         """Forget the rounds before, where a ticket needs nothing of them."""
-        if not self._by_itself:
+        if not self._independent_tickets:
             return
         for digest, cost in list(self.searched.items()):
             if cost.role != "pretraining":
@@ -90,7 +90,7 @@ class Accounts:
     def recall_search(self, record: Record) -> None:
         """Read from its record what the search for a round cost."""
         searched = {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
-        self.searched = searched if self._by_itself else self.searched | searched
+        self.searched = searched if self._independent_tickets else self.searched | searched
 
     def recall_evaluation(self, index: int, record: Record) -> None:
         """Read from its record what the evaluation of a round cost."""

@@ -283,8 +283,8 @@ class ArmRun:
             self.plans.task,
             self.pool.digest,
             shared.flops,
-            by_itself=self.arm.by_itself,
-            cumulative=self.arm.has_tickets and not self.arm.by_itself,
+            independent_tickets=self.arm.independent_tickets,
+            cumulative=self.arm.has_tickets and not self.arm.independent_tickets,
         )
         self._needs = _Needs(shared, name, replicate)
         self._class_examples: Any = ABSENT
@@ -618,7 +618,7 @@ class ArmRun:
             replicate=self.replicate,
             round=ticket.index,
             **ticket.facts,
-            by_itself=self.arm.by_itself,
+            by_itself=self.arm.independent_tickets,
             evaluated=result is not None,
             test=describing.numbers(None if measured is None else measured.test, task),
             valid=describing.numbers(valid, task),

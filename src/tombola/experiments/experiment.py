@@ -656,7 +656,9 @@ def asked(
         matched=matched,
         made_of=made_of,
         networks=frozenset(name for name, arm in arms.items() if arm.network),
-        apart=frozenset(name for name, arm in arms.items() if arm.apart),
+        independent_partitions=frozenset(
+            name for name, arm in arms.items() if arm.independent_partitions
+        ),
         drawn=frozenset(searching),
         at=recipe.compared_at,
         margin=recipe.verdict.margin,

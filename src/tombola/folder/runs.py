@@ -313,7 +313,7 @@ class Run:
             before = record
         # Partitions that search independently go on with their own candidates, so a round without
         # them is done again.
-        if self.recipe.arms[arm].apart and not self.finished(arm, replicate):
+        if self.recipe.arms[arm].independent_partitions and not self.finished(arm, replicate):
             while tickets:
                 if self._has_candidates(arm, replicate, len(tickets), tickets[-1].mask):
                     break

@@ -1,7 +1,7 @@
 """Methods: what an arm does, one private file per method.
 
-``tombola.methods._lth`` gives the method ``lth``. A method is a frozen dataclass derived from
-`Method`: its fields are its options. A user's own is named ``package.module:Name`` in a recipe.
+``tombola.methods._lth`` provides the method ``lth``. A method is a frozen dataclass derived from
+`Method`: its fields are its options. A recipe names a user-defined one ``package.module:Name``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def names() -> list[str]:
 
 
 def shipped(name: str) -> type[Method] | None:
-    """Return the method of that name if it is one that ships; a user's own code is never imported.
+    """Return the shipped method of that name, if there is one; user code is never imported.
 
     >>> shipped("lth").searches, shipped("os:system")
     (True, None)
@@ -49,10 +49,10 @@ def shipped(name: str) -> type[Method] | None:
 
 
 def named(name: str, where: str = "method") -> type[Method]:
-    """Return the method of that name, an entry or the user's own ``package.module:Name``.
+    """Return the method of that name, a shipped one or the user's ``package.module:Name``.
 
     Raises:
-        ConfigError: There is none, or the user's module or method cannot be imported.
+        ConfigError: There is none, or the user's method cannot be imported.
     """
     method = load(name, where) if catalogue.is_own(name) else shipped(name)
     if method is None:

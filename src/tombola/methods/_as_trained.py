@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AsTrained(Following):
-    """Test the networks that a gradual arm pruned and trained on; they are no tickets."""
+    """Test the networks that a gradual arm pruned and kept training; they are not tickets."""
 
-    by_itself: ClassVar[bool] = True
+    independent_tickets: ClassVar[bool] = True
     not_nested: ClassVar[str] = Gradual.not_nested
     network: ClassVar[bool] = True
     starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
@@ -31,9 +31,9 @@ class AsTrained(Following):
             "baseline",
             "the network that was pruned while it trained, not rewound",
             "{method: as_trained, source: gradual}",
-            what="no ticket: the network itself that a `gradual` arm pruned and trained on, tested "
-            "as it ended",
-            question="is rewinding worth anything, beside pruning as it is done in practice?",
+            what="not a ticket: the network that a `gradual` arm pruned while training it, tested "
+            "as its training ended",
+            question="is rewinding better than pruning as it is done in practice?",
             source="Havinga & Sawhney, figures 6 and 7",
         ),
     )
@@ -41,8 +41,8 @@ class AsTrained(Following):
     def check_source(self, where: str, source: Method) -> None:
         if not isinstance(source, Gradual):
             raise ConfigError(
-                f"{where} is '{self.source}', which leaves no network that was trained on; "
-                f"{self.method} takes an arm of method: gradual"
+                f"{where} is '{self.source}', which does not prune while it trains; "
+                f"{self.method} needs an arm with method: gradual"
             )
 
     def ticket(self, setting: Setting, job: Job) -> Job:

@@ -1,4 +1,4 @@
-"""COLT: one model a partition of the data; a round keeps the weights that all of them keep."""
+"""COLT: one model per partition of the data; a round keeps the weights that all models keep."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Colt(Rounds, OwnTraining):
     """Train and prune a model on each partition, keep the weights that all keep, rewind, repeat.
 
     Attributes:
-        partitions: How many models a round trains, each on a partition of its own; two if not
+        partitions: Number of models trained in a round, each on its own partition; two if not
             given.
         split_by: What the partitions divide. ``classes``: the classes, at random.
             ``classes_in_order``: the classes as they are numbered. ``examples``: the examples, at
-            random. ``seeds``: nothing; each sees all data in another order.
-        head: Of partitions of classes. ``own``: a head for the partition's own classes. ``full``:
-            labels kept and all outputs.
-        remainder: Of classes in order that do not divide evenly: ``kept``, or ``dropped`` as the
-            authors' code does, with ``profile: repo`` alone.
+            random. ``seeds``: nothing; each model sees all data in a different order.
+        head: The output layer with class partitions. ``own``: an output for each of the
+            partition's classes. ``full``: labels and all outputs are kept.
+        remainder: What happens to classes in order that do not divide evenly: they are ``kept``,
+            or ``dropped`` as in the authors' code, which only ``profile: repo`` may do.
         train_on: Which partition each candidate's model is trained on, from 1; ``[1, 1]`` cuts one
-            model twice. Each on its own if not given.
-        combine: What makes the next mask. ``all``: the weights that all candidates keep, as COLT
-            does. ``any``: those that any keeps. ``all_at_end``: each partition searches by itself,
-            and the finished tickets are intersected.
+            model twice. If not given, each is trained on its own partition.
+        combine: How candidates become the next mask. ``all``: keep the weights that all candidates
+            keep, as COLT does. ``any``: keep those that any candidate keeps. ``all_at_end``: each
+            partition searches independently, and the finished tickets are intersected.
     """
 
     partitions: int | None = None
@@ -56,11 +56,11 @@ class Colt(Rounds, OwnTraining):
         Card(
             "colt",
             "search",
-            "N class partitions, the weights that all keep",
+            "N class partitions; keep the weights that all of them keep",
             "{method: colt, partitions: 2, rate: 0.15}",
             what="train the same network on each of N partitions of the classes, remove 15 % from "
-            "each, keep the weights that all keep, rewind, repeat. Two partitions remove about 27 "
-            "% a round",
+            "each, keep the weights that all partitions keep, rewind, repeat. Two partitions "
+            "remove about 27 % per round",
             question="does the overlap find better tickets, or find them in fewer rounds?",
             source="COLT, arXiv:2212.12770, section III-C and algorithm 1",
         ),
@@ -70,18 +70,18 @@ class Colt(Rounds, OwnTraining):
             "partitions of examples instead of classes",
             "{method: colt, partitions: 2, split_by: examples, rate: 0.15}",
             what="the examples are divided at random, so each partition has all classes",
-            question="is it the division by classes?",
-            source="the alternative of COLT, section III-C (a), which expects it to prune more "
-            "slowly",
+            question="is the division by classes the cause?",
+            source="an alternative named in COLT, section III-C (a), which expects it to prune "
+            "more slowly",
         ),
         Card(
             "by-seeds",
             "cause",
-            "all data for every model, in other orders",
+            "all data for every model, in different orders",
             "{method: colt, partitions: 2, split_by: seeds, rate: 0.15}",
-            what="nothing is divided: each model sees all data, in another order. The first is "
-            "LTH's own training. One round costs N full trainings",
-            question="is it that the models see different data?",
+            what="nothing is divided: each model sees all data, in a different order. The first "
+            "training is the one that LTH does. One round costs N full trainings",
+            question="is it because the models see different data?",
             source="introduced here",
         ),
         Card(
@@ -90,18 +90,19 @@ class Colt(Rounds, OwnTraining):
             "class partitions that keep labels and all outputs",
             "{method: colt, partitions: 2, head: full, rate: 0.15}",
             what="class partitions that keep their labels and all outputs, where COLT gives each "
-            "model a head of its own size",
-            question="is it the smaller head?",
+            "model a smaller head",
+            question="is the smaller head the cause?",
             source="introduced here",
         ),
         Card(
             "equal-steps",
             "cause",
-            "each of two partitions trains twice the epochs, so as many steps",
+            "each of two partitions trains for twice the epochs, so as many steps as LTH",
             "{method: colt, partitions: 2, rate: 0.15, training: {epochs: 12}}",
-            what="each of N partitions trains N times the recipe's epochs (here 12 where the "
-            "recipe has 6), so as many steps as LTH. Half the data is otherwise half the steps",
-            question="is it the shorter training?",
+            what="each of N partitions trains for N times the recipe's epochs (here 12 where the "
+            "recipe has 6), so for as many steps as LTH. Otherwise half the data means half the "
+            "steps",
+            question="is the shorter training the cause?",
             source="introduced here",
         ),
         Card(
@@ -111,28 +112,28 @@ class Colt(Rounds, OwnTraining):
             "{method: colt, partitions: 2, train_on: [1, 1], score: [magnitude, random], "
             "rate: 0.15}",
             what="one model, that of partition 1, is cut twice: by magnitude and at random",
-            question="does the second cut need to be any good? For two partitions the cuts agree "
-            "about as much as by chance",
+            question="does the second cut have to be informed? With two partitions the cuts agree "
+            "about as much as chance predicts",
             source="introduced here",
         ),
         Card(
             "union",
             "cause",
-            "the weights that any partition keeps, as many as COLT",
+            "keep the weights that any partition keeps, as many as COLT",
             "{method: colt, partitions: 2, combine: any, match: colt-2}",
-            what="the weights that *any* partition keeps; the cut of each is chosen so that as "
-            "many are left as COLT has in that round",
-            question="does agreement choose better than disagreement, at the same count?",
+            what="keep the weights that *any* partition keeps; each partition is cut so that as "
+            "many weights remain as COLT has in that round",
+            question="at the same count, is it better to keep what all partitions agree on?",
             source="introduced here",
         ),
         Card(
             "at-end",
             "cause",
-            "each partition searches alone, the finished tickets are intersected",
+            "each partition searches independently; the finished tickets are intersected",
             "{method: colt, partitions: 2, combine: all_at_end, rate: 0.15}",
-            what="each partition searches by itself, and a round's ticket is what their tickets of "
-            "that round share; nothing is fed back",
-            question="does the overlap matter in every round?",
+            what="each partition searches independently; the ticket of a round is the intersection "
+            "of their tickets of that round, and is not fed back",
+            question="does it matter to intersect in every round?",
             source="COLT, Table I",
         ),
     )
@@ -146,7 +147,7 @@ class Colt(Rounds, OwnTraining):
         return "any" if self.combine == "any" else "all"
 
     @property
-    def apart(self) -> bool:
+    def independent_partitions(self) -> bool:
         return self.combine == "all_at_end"
 
     @property
@@ -176,14 +177,14 @@ class Colt(Rounds, OwnTraining):
             parts = by_examples(len(examples), number, ground.seed)
         elif task.classes is None:
             raise ConfigError(
-                "it divides by classes, and its task has none; take split_by: examples or "
+                "it divides by classes, but its task has none; use split_by: examples or "
                 "split_by: seeds"
             )
         else:
             seed = None if self.split_by == "classes_in_order" else ground.seed
             full, drop = self.head == "full", self.remainder == "dropped"
             parts = by_classes(task.classes, number, seed, full_head=full, drop_remainder=drop)
-        # Of a part of the data each partition gets its share of that part.
+        # A search on part of the data divides only that part.
         labels = task.labels("train") if searched != WHOLE else None
         return parts if labels is None else within(searched, parts, labels)
 
@@ -197,18 +198,18 @@ class Colt(Rounds, OwnTraining):
 
         job, parts = self.start(setting, done), self.trained_on(setting)
         options = self.options_of_find(setting, done)
-        if self.apart:
+        if self.independent_partitions:
             candidates = setting.candidates() if done else None
             return find_independent(job, parts, candidates=candidates, **options)
         combine = union if self.combine == "any" else intersect
         return find(job, parts, combine=combine, **options)
 
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
-        if not self.apart:
+        if not self.independent_partitions:
             return super().lowest(rounds, density, begins)
         if rounds is None:
             return 0.0
-        # Each partition removes that much by itself, and at worst none of it is shared.
+        # Each partition removes that much, and in the worst case no two remove the same weight.
         removed = 1 - math.pow(1 - self.highest_rate, rounds)
         return begins * max(0.0, 1 - self.width * removed)
 
@@ -240,16 +241,15 @@ class Colt(Rounds, OwnTraining):
             )
         if self.combine != "all" and self.width == 1:
             raise ConfigError(
-                f"{where}.combine is {self.combine} with one partition, which has nothing to "
-                "combine; take partitions: 2 or more"
+                f"{where}.combine is {self.combine}, but one partition has nothing to combine; "
+                "use partitions: 2 or more"
             )
-        # Exact counts are reached by one common cut, which partitions that search independently
-        # never make.
+        # Exact counts need one common cut, which partitions that search independently never make.
         counted = self.match or self.densities or self.reach
-        if self.apart and (counted or isinstance(self.score, tuple)):
+        if self.independent_partitions and (counted or isinstance(self.score, tuple)):
             raise ConfigError(
-                f"{where}.combine is all_at_end: each partition searches by itself, by a rate and "
-                "one score; how many weights they share is not chosen"
+                f"{where}.combine is all_at_end, which takes a rate and one score: the partitions "
+                "search independently, so how many weights they share cannot be chosen"
             )
         if self.head != "own" and not self.split_by.startswith("classes"):
             raise ConfigError(f"{where}.head has no meaning with split_by: {self.split_by}")

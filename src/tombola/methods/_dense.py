@@ -22,7 +22,8 @@ class Dense(Method):
     """The network itself; it is every arm's round 0.
 
     Attributes:
-        as_long_as: Train as long as that arm's whole search and the evaluation of its last ticket.
+        as_long_as: Train for as long as that arm's whole search and the evaluation of its last
+            ticket.
     """
 
     as_long_as: str | None = None
@@ -37,18 +38,18 @@ class Dense(Method):
             "search",
             "the network itself, not pruned",
             "{method: dense}",
-            what="the network itself. It is every arm's round 0, trained once for all of them; an "
-            "arm of its own is needed only with `as_long_as`",
-            question="what is there to lose?",
+            what="the network itself. It is every arm's round 0, trained once for all of them; a "
+            "separate arm is needed only with `as_long_as`",
+            question="how accurate is the network without pruning?",
         ),
         Card(
             "dense-long",
             "control",
-            "dense, trained as long as a whole search",
+            "dense, trained for as long as a whole search",
             "{method: dense, as_long_as: lth}",
-            what="the dense network trained as long as the other arm's whole search and the "
-            "evaluation of its last ticket, its schedule stretched",
-            question="what would the same effort have given without pruning?",
+            what="the dense network trained for as long as the other arm's whole search and the "
+            "evaluation of its last ticket, with its schedule stretched",
+            question="what would the same effort achieve without pruning?",
             source="in the spirit of Liu et al. 2019, arXiv:1810.05270, section 3 (Scratch-B)",
         ),
     )

@@ -1,4 +1,4 @@
-"""Fine-tuning: pruned and trained on, without rewinding."""
+"""Fine-tuning: prune and continue training, without rewinding."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTune(LrRewind):
-    """Prune and train on from the trained weights, at a low learning rate.
+    """Prune and continue training from the trained weights, at a low learning rate.
 
     Attributes:
-        lr: The learning rate that the training ended with (``last``), ``decayed`` from it to zero,
-            or a number.
+        lr: The learning rate at which the training ended (``last``), a decay from it to zero
+            (``decayed``), or a number.
     """
 
     lr: Literal["last", "decayed"] | float = "last"
@@ -30,12 +30,12 @@ class FineTune(LrRewind):
         Card(
             "fine-tune",
             "baseline",
-            "pruned and trained on without rewinding, at the last learning rate",
+            "pruned and trained further without rewinding, at the last learning rate",
             "{method: fine_tune, lr: last, match: lth}",
-            what="pruned and trained on without rewinding, as long as the recipe's training and "
-            "without warmup: at the rate that training ended with (`last`), from it down to zero "
-            "(`decayed`), or at a number",
-            question="is rewinding worth anything?",
+            what="pruned and trained further without rewinding, for as long as the recipe's "
+            "training and without warmup. The learning rate is the one that training ended with "
+            "(`last`), decays from it to zero (`decayed`), or is a number",
+            question="is rewinding better than fine-tuning?",
             source="Han et al. 2015, arXiv:1506.02626; Renda et al. 2020, arXiv:2003.02389, "
             "section 2",
         ),

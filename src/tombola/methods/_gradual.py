@@ -25,8 +25,8 @@ class Gradual(Scoring, OwnTraining):
     """Prune while training, along a cubic schedule; the mask that a training ends with is a ticket.
 
     Attributes:
-        pace: When weights are pruned during the training.
-        score: What weights are ranked by: an entry of `tombola.scores`, or a function of your own,
+        pace: When weights are pruned during training.
+        score: What weights are ranked by: an entry of `tombola.scores`, or your own function,
             ``package.module:function``.
     """
 
@@ -34,10 +34,8 @@ class Gradual(Scoring, OwnTraining):
     score: str = "magnitude"
 
     at_once: ClassVar[bool] = True
-    by_itself: ClassVar[bool] = True
-    not_nested: ClassVar[str] = (
-        "each density has a training of its own, which learns something else"
-    )
+    independent_tickets: ClassVar[bool] = True
+    not_nested: ClassVar[str] = "each density has its own training, which learns different weights"
     written_out: ClassVar[bool] = True
     cards: ClassVar[tuple[Card, ...]] = (
         Card(
@@ -46,8 +44,9 @@ class Gradual(Scoring, OwnTraining):
             "pruned while it trains, along a cubic schedule, once to each density",
             "{method: gradual, densities: [0.5, 0.2, 0.1], scope: per_layer}",
             what="the network is pruned while it trains, along a cubic schedule (`pace`), once to "
-            "each density; the mask it ends with is a ticket like any other, each by itself",
-            question="does a mask found in one training do?",
+            "each density; the mask that it ends with is a ticket like any other, independent of "
+            "the other densities",
+            question="is a mask that was found in one training good enough?",
             source="Zhu & Gupta 2017, arXiv:1710.01878; Havinga & Sawhney",
         ),
     )
@@ -88,14 +87,13 @@ class Gradual(Scoring, OwnTraining):
 
         if count(ground.mask) < size(ground.mask):
             raise ConfigError(
-                "it prunes gradually, which begins with all weights, and does not go with "
-                "model.mask"
+                "gradual pruning begins with all weights, so it cannot be combined with model.mask"
             )
         [ranking] = self.rankings
         if ranking.needs != "weights":
             raise ConfigError(
-                f"the score {shown(ranking.name)} needs {ranking.needs}, and while a network "
-                "trains its weights alone are scored"
+                f"the score {shown(ranking.name)} needs {ranking.needs}; gradual pruning can only "
+                "use a score of the weights alone"
             )
         super().check_ground(ground)
 

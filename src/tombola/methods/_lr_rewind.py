@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LrRewind(Rounds):
-    """Prune and train on from the trained weights, with the recipe's schedule from its start."""
+    """Prune and continue from the trained weights, with the recipe's schedule from its start."""
 
     starts: ClassVar[Literal["shared", "source", "own"]] = "own"
     written_out: ClassVar[bool] = True
@@ -23,10 +23,10 @@ class LrRewind(Rounds):
         Card(
             "lr-rewind",
             "baseline",
-            "weights stay as trained, the learning rate is rewound",
+            "the weights stay as trained; the learning rate is rewound",
             "{method: lr_rewind, rate: 0.2}",
-            what="the weights stay as trained, the learning rate is rewound",
-            question="is it the weights that must be rewound, or the schedule?",
+            what="the weights stay as trained; only the learning rate schedule is rewound",
+            question="do the weights have to be rewound, or only the schedule?",
             source="Renda et al. 2020, section 2",
         ),
     )

@@ -20,29 +20,29 @@ class Lth(Rounds, OwnTraining):
             "search",
             "iterative magnitude pruning, rewound",
             "{method: lth, rate: 0.2}",
-            what="iterative magnitude pruning (IMP): train, remove 20 % of the weights that are "
-            "left, rewind, repeat",
-            question="is there a ticket?",
+            what="iterative magnitude pruning (IMP): train, remove 20 % of the remaining "
+            "weights, rewind, repeat",
+            question="does the network contain a winning ticket?",
             source="Frankle & Carbin 2019, arXiv:1803.03635, section 1",
         ),
         Card(
             "matched",
             "control",
-            "IMP at another arm's counts, round by round",
+            "IMP with another arm's counts, round by round",
             "{match: colt-2}",
-            what="IMP with exactly as many weights after each round as the other arm, in each "
-            "group of its scope",
-            question="does the overlap do anything, or is it that more is pruned in a round?",
-            source="introduced here; the comparison that the COLT paper leaves out",
+            what="IMP that keeps exactly as many weights after each round as the other arm, in "
+            "each group of its scope",
+            question="does the overlap matter, or only that each round prunes more?",
+            source="introduced here; the COLT paper does not make this comparison",
         ),
         Card(
             "matched-per-layer",
             "control",
-            "the same in every layer: how many where, against which",
+            "IMP with another arm's counts in every layer",
             "{match: {arm: colt-2, per: layer}}",
-            what="the same in every layer, so that only the choice within a layer is left to "
-            "differ",
-            question="is it *how many where*, or *which*?",
+            what="as `matched`, but with equal counts in every layer: the arms differ only in "
+            "which weights of a layer they keep",
+            question="does it matter how many weights each layer keeps, or which ones?",
             source="introduced here, after Su et al. 2020, arXiv:2009.11094, section 3",
         ),
     )

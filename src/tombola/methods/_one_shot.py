@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OneShot(Search, OwnTraining):
-    """Train once, and cut that training to each density."""
+    """Train once, and cut the trained network to each density."""
 
     at_once: ClassVar[bool] = True
     written_out: ClassVar[bool] = True
@@ -27,8 +27,9 @@ class OneShot(Search, OwnTraining):
             "baseline",
             "the dense network cut once to each density",
             "{method: one_shot, densities: [0.5, 0.2, 0.1]}",
-            what="the dense network cut once to each density. `match: ARM` cuts it to that arm's",
-            question="are rounds worth their cost?",
+            what="the dense network cut once to each density. `match: ARM` cuts it to that "
+            "arm's densities",
+            question="is iterating worth its cost?",
             source="Frankle & Carbin 2019, section 2",
         ),
     )

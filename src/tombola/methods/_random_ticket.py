@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomTicket(Following):
-    """Draw a mask with as many weights in each layer; it starts from the shared rewind point."""
+    """Draw a random mask with as many weights in each layer; it starts from the shared rewind
+    point."""
 
     control: ClassVar[bool] = True
     starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
@@ -24,10 +25,10 @@ class RandomTicket(Following):
         Card(
             "random-ticket",
             "control",
-            "drawn at random, as many weights in each layer",
+            "a random mask with as many weights in each layer",
             "{method: random_ticket, source: colt-2}",
-            what="as many weights in each layer, drawn at random, from the same rewind point. As "
-            "the source's tickets become sparser, the drawn ones lie within each other too",
+            what="a mask drawn at random with as many weights in each layer, from the same rewind "
+            "point. As the source's tickets become sparser, the random masks are nested too",
             question="does it matter which weights of a layer are kept?",
             source="Su et al. 2020, arXiv:2009.11094, section 3; Frankle & Carbin 2019, figure 1",
         ),

@@ -1,4 +1,4 @@
-"""Reinitialised: another arm's masks on initial weights that are drawn anew."""
+"""Reinitialised: another arm's masks on newly drawn initial weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reinitialised(Following):
-    """Keep each ticket's mask and draw its initial weights anew."""
+    """Keep each ticket's mask and draw new initial weights."""
 
     control: ClassVar[bool] = True
     draws_anew: ClassVar[bool] = True
@@ -25,9 +25,9 @@ class Reinitialised(Following):
         Card(
             "reinitialised",
             "control",
-            "the same mask, other initial weights",
+            "the same mask, new initial weights",
             "{method: reinitialised, source: colt-2}",
-            what="the same mask, initial weights drawn anew",
+            what="the same mask, with newly drawn initial weights",
             question="does the ticket need its own initial weights?",
             source="Frankle & Carbin 2019, section 2",
         ),

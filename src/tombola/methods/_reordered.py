@@ -1,4 +1,4 @@
-"""Reordered: another arm's tickets trained again in another order of the data, and the line between
+"""Reordered: another arm's tickets trained again in a different data order, and the line between
 the two trainings.
 """
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Reordered(Following):
-    """Train each evaluated ticket a second time, and test networks between the two trainings."""
+    """Train each evaluated ticket again, and test networks between the two trainings."""
 
     retrains: ClassVar[bool] = True
-    compared: ClassVar[bool] = False  # two trainings of a ticket differ by chance alone
+    compared: ClassVar[bool] = False  # two trainings of a ticket differ only by chance
     written_out: ClassVar[bool] = True
     cards: ClassVar[tuple[Card, ...]] = (
         Card(
             "reordered",
             "stability",
-            "another arm's tickets in another data order, and the line between the two",
+            "another arm's tickets in a different data order, and the line between the two",
             "{method: reordered, source: lth}",
-            what="each evaluated ticket of the other arm, trained a second time with the same "
-            "start and mask in another order of the data (augmentation and dropout are others, "
-            "too), and the networks on the straight line between the two trainings, tested. Round "
-            "0 is the dense network as in every arm, with the line between two trainings from "
-            "where tickets start",
-            question="do both trainings end in one basin, so that the error does not rise on the "
-            "line between them?",
+            what="train each evaluated ticket of the other arm again, with the same start and mask "
+            "but a different data order (and different augmentation and dropout), and test "
+            "networks on the straight line between the two trainings. Round 0 is the dense network "
+            "as in every arm; its line is between two trainings from the state that tickets start "
+            "from",
+            question="do both trainings end in the same basin, so that the error does not rise on "
+            "the line between them?",
             source="Frankle et al. 2020, arXiv:1912.05671",
         ),
     )
@@ -50,8 +50,8 @@ class Reordered(Following):
     def check_source(self, where: str, source: Method) -> None:
         if source.network:
             raise ConfigError(
-                f"{where} is '{self.source}', whose networks are pruned while they train, each to "
-                f"its own mask; name the arm whose tickets they leave, '{source.source}'"
+                f"{where} is '{self.source}', whose networks are pruned while they train, so two "
+                f"trainings end with different masks; name its source, '{source.source}'"
             )
 
     def ticket(self, setting: Setting, job: Job) -> Job:

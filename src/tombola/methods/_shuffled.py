@@ -19,7 +19,7 @@ class Shuffled(Following):
 
     Attributes:
         shuffle: What is shuffled within each layer: the values of the kept ``weights`` among the
-            kept places, the ``mask`` alone, or ``both`` together.
+            kept positions, the ``mask`` alone, or ``both`` together.
     """
 
     shuffle: Literal["both", "weights", "mask"] = "both"
@@ -32,9 +32,10 @@ class Shuffled(Following):
             "control",
             "weights and mask shuffled within each layer",
             "{method: shuffled, source: colt-2, shuffle: both}",
-            what="the ticket shuffled within each layer: `weights` deals the kept values out among "
-            "the kept places, `mask` moves the mask alone, `both` moves each value with its place",
-            question="is it the place, the value, or that they belong together?",
+            what="the ticket shuffled within each layer: `weights` permutes the kept values among "
+            "the kept positions, `mask` moves the mask alone, `both` moves each weight together "
+            "with its mask entry",
+            question="do the positions matter, the values, or which value is at which position?",
             source="Frankle et al. 2021, arXiv:2009.08576, section 4",
         ),
     )

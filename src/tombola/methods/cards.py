@@ -1,4 +1,4 @@
-"""Cards: what each kind of arm is, what it is asked for, and its entry in a recipe. Needs no torch.
+"""Cards: what each kind of arm is, the question it answers, and its recipe entry. Needs no torch.
 
     cards of the methods -> tombola list arms, the tables of docs/arms.md
 
@@ -22,14 +22,14 @@ class Card:
     """One kind of arm, for ``tombola list arms`` and the page of arms.
 
     Attributes:
-        name: Its name there; in a recipe an arm may have any name.
-        role: "search", "control", "cause" (of COLT's effect), "baseline", or "stability" (to the
-            order of the data).
+        name: Its name in these lists; in a recipe an arm may have any name.
+        role: "search", "control", "cause" (of COLT's effect), "baseline", or "stability" (to
+            data order).
         summary: What it is, in a few words.
-        entry: Its YAML, where arms named colt-2, lth and gradual exist.
-        what: The same for the page of arms, in full.
+        entry: Its YAML, in a recipe with arms named colt-2, lth and gradual.
+        what: The full description, for the page of arms.
         question: The question that it answers.
-        source: Where it comes from.
+        source: The paper that it comes from.
     """
 
     name: str
@@ -48,7 +48,7 @@ def in_order(cards: Iterable[Card]) -> list[Card]:
 
 
 def table(cards: Iterable[Card]) -> str:
-    """Return cards as Markdown: their YAML, and a table of what they are.
+    """Return cards as Markdown: their YAML, and a table that describes them.
 
     >>> card = Card("lth", "search", "IMP", "{method: lth}", question="is there a ticket?")
     >>> print(table([card]).splitlines()[-1])
@@ -63,7 +63,7 @@ def table(cards: Iterable[Card]) -> str:
 
 
 def page(text: str, cards: Iterable[Card]) -> str:
-    """Return a page with new tables of cards.
+    """Return a page with its tables of cards rewritten.
 
     Each table is between comments that name its role.
     """

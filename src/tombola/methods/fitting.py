@@ -1,4 +1,4 @@
-"""Fitting: whether a search fits its problem, checked before anything is trained."""
+"""Fitting: check that a search fits its problem, before anything is trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tombola.methods.searching import Scoring
     from tombola.methods.setting import Ground
 
-_MOST_TRIED = 100  # amounts that are checked beforehand
+_MOST_TRIED = 100  # amounts that are checked in advance
 
 
 def check_search(method: Scoring, ground: Ground) -> None:
@@ -36,8 +36,8 @@ def check_search(method: Scoring, ground: Ground) -> None:
     training.resolve_defaults(method.searching(ground.training), ground.task.model, ground.device)
     if method.scope == "half_output" and _head(ground) not in ground.mask:
         raise ConfigError(
-            "scope half_output is per_layer where the output layer is not prunable; take prunable: "
-            "all"
+            "scope half_output needs a prunable output layer and is per_layer without one; use "
+            "prunable: all"
         )
     for ranking in method.rankings:
         ranking.check()
@@ -58,13 +58,13 @@ def check_partitions(method: Scoring, ground: Ground) -> None:
     head = _head(ground)
     if parts[0].own_head and head in ground.mask:
         raise ConfigError(
-            f"'{head}' is prunable, but class partitions renumber their labels and have heads of "
-            "their own; take head: full, prunable: no_head, or split_by: examples"
+            f"'{head}' is prunable, but class partitions renumber their labels and each has its "
+            "own head; use head: full, prunable: no_head, or split_by: examples"
         )
     for number, part in enumerate(parts, 1):
         if method.searching(ground.training).select == "best" and not task.size(part, "valid"):
             raise ConfigError(
-                f"partition {number} has no validation example, which training.select: best needs"
+                f"partition {number} has no validation examples, which training.select: best needs"
             )
 
 
@@ -74,29 +74,29 @@ def _head(ground: Ground) -> str | None:
 
 
 def _check_rewind(method: Scoring, ground: Ground, parts: Iterable[Partition]) -> None:
-    """Refuse a rewind point that leaves a search nothing to train, or is not a step of its
+    """Refuse a rewind point that leaves a search no steps to train, or is not a step of its
     training.
     """
     search, evaluation = method.searching(ground.training), ground.training
     if ground.rewind and search.batch_size != evaluation.batch_size:
         raise ConfigError(
-            f"its search has training.batch_size {search.batch_size}, and rewind is step "
+            f"its search has training.batch_size {search.batch_size}, but rewind is step "
             f"{ground.rewind} of a training with batches of {evaluation.batch_size}"
         )
     for number, part in enumerate(parts, 1):
-        # A partition takes its share of the steps, and so of the rewind point.
+        # A partition trains for its share of the steps, so the rewind point scales with it.
         batches = ground.task.steps_per_epoch(search.batch_size, part)
         share = batches / ground.task.steps_per_epoch(search.batch_size)
         steps = Schedule.of(search, batches, share).steps
         if round(ground.rewind * share) >= steps:
             raise ConfigError(
-                f"rewind is {ground.rewind}, which leaves partition {number} nothing to train in "
-                f"its {steps} steps"
+                f"rewind is {ground.rewind}, which leaves partition {number} no steps to train; "
+                f"it has {steps}"
             )
 
 
 def _check_amounts(method: Scoring, ground: Ground) -> None:
-    """Refuse exact counts that a scope does not take, and rounds that would prune nothing."""
+    """Refuse exact counts that do not fit the scope, and rounds that would prune nothing."""
     groups, weights = ground.scope(ground.mask), size(ground.mask)
     before = weights
     for amount in itertools.islice(method.planned(ground), _MOST_TRIED):
@@ -106,7 +106,7 @@ def _check_amounts(method: Scoring, ground: Ground) -> None:
         left = weights - sum(removals(ground.mask, groups, None, amount.keep).values())
         if left == before:
             raise ConfigError(
-                "its densities lie too close to each other: a round would prune none of "
+                "its densities are too close together: a round would prune none of "
                 f"{before:,} weights"
             )
         before = weights if method.at_once else left
@@ -127,24 +127,24 @@ def _check_rate(
             "weights"
         )
     emptied = [group for group in removed if removed[group] == sizes[group]]
-    # Where collapse is allowed a group may go, but never the whole model.
+    # Where collapse is allowed, a group may be removed, but never the whole model.
     if emptied and not (allow_collapse and len(emptied) < len(removed)):
-        which = f"of '{emptied[0]}' " if len(removed) > 1 else ""
+        which = f" of '{emptied[0]}'" if len(removed) > 1 else ""
         raise ConfigError(
             f"its rate is {shown(rate)}; the first round would prune all {sizes[emptied[0]]:,} "
-            f"weights {which}there are"
+            f"weights{which}"
         )
 
 
 def _try_scores(method: Scoring, ground: Ground) -> None:
-    """Call the user's own scores once on the initial state, so that mistakes show up at once.
+    """Call user-defined scores once on the initial state, so that mistakes show up immediately.
 
-    They see the model's own names and shapes: a score may know its layers.
+    They get the real names and shapes, because a score may depend on them.
     """
     for ranking in method.rankings:
         if not catalogue.is_own(ranking.name):
             continue
-        # Copies: whatever a score does to them must not reach the experiment.
+        # Copies, so that a score cannot change the experiment's own tensors.
         state = {}
         for name, value in names.state(ground.task.model).items():
             state[name] = value.detach().clone()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Following(Method):
-    """A method that takes the tickets of another arm as they come, and makes its own of them.
+    """A method that takes another arm's tickets as they come, and derives its own from them.
 
     Attributes:
         source: The arm whose tickets it takes.
@@ -34,7 +34,7 @@ class Following(Method):
 
     @property
     def of(self) -> str | None:
-        """The former name of ``source``, for methods that were written when it was called so."""
+        """The former name of ``source``, for methods that still use it."""
         return self.source
 
     @property
@@ -46,7 +46,7 @@ class Following(Method):
 
         Args:
             setting: What it works with.
-            job: The other arm's ticket: its mask, its start, and the steps that were trained before
+            job: The other arm's ticket: its mask, its start, and the number of steps trained before
                 that.
         """
         raise NotImplementedError(f"{self.method} makes no tickets")

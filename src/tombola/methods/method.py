@@ -3,9 +3,9 @@
     recipe -> [ method ] -> rounds -> tickets -> records
 
 A file of this folder holds one method: its options, its cards, and what it does differently from
-the methods that it derives from. Everything that the rest of tombola asks about an arm is asked
-here, so nothing else needs to know a method by its name. Options and cards are read without torch:
-what runs is imported where it runs.
+the methods that it derives from. Everything that the rest of tombola needs to know about an arm
+is asked here, so no other module knows a method by its name. Options and cards are read without
+torch, which is imported only where a method runs.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 MOST_ROUNDS = 10_000
 
-# What every arm wrote out before each method had options of its own, with the defaults. Digests,
-# tickets and recipes of those days have it, so the methods of those days go on writing it out.
+# The entries that every arm wrote out, with their defaults, before each method had its own options.
+# Digests, tickets and recipes of that time contain them, so the methods of that time still write
+# them out.
 WRITTEN_OUT: Mapping[str, Any] = MappingProxyType(
     {
         "method": None,
@@ -62,7 +63,7 @@ WRITTEN_OUT: Mapping[str, Any] = MappingProxyType(
         "allow_collapse": False,
     }
 )
-# The names that some of them had in those days. YAML 1.1 reads a bare `on` as true.
+# The names that some of them had then. YAML 1.1 reads a bare `on` as true.
 OLD_NAMES: Mapping[str, str] = MappingProxyType(
     {"source": "of", "split_by": "by", "train_on": "on"}
 )
@@ -73,8 +74,8 @@ class Reach:
     """A density to reach in a number of rounds; one round is one-shot pruning.
 
     Attributes:
-        density: The fraction of the prunable weights that is left.
-        rounds: In how many rounds.
+        density: The fraction of the prunable weights that remains.
+        rounds: The number of rounds.
     """
 
     density: float
@@ -83,12 +84,12 @@ class Reach:
 
 @dataclass(frozen=True)
 class Match:
-    """Another arm whose kept weights are counted after every round.
+    """Another arm whose number of kept weights is matched after every round.
 
     Attributes:
         arm: The other arm's name.
         per: ``group``: as many weights in each group of that arm's scope. ``layer``: as many in
-            every layer, which separates *how many where* from *which*.
+            every layer, so that the arms differ only in which weights of a layer they keep.
     """
 
     arm: str = field(metadata={"short": True})
@@ -100,27 +101,27 @@ class Method:
     """What an arm does.
 
     Attributes:
-        evaluate_at: Evaluate only the rounds on both sides of these densities; ``[]``: every round.
-            The recipe's if not given. Not for ``dense``.
+        evaluate_at: Evaluate only the rounds on either side of these densities; ``[]``: every
+            round. The recipe's if not given. Not for ``dense``.
     """
 
     evaluate_at: tuple[float, ...] | None = None
 
-    # What the method is, for readers: one card for each use that has a name of its own.
+    # What the method is, for readers: one card for each use that has its own name.
     cards: ClassVar[tuple[Card, ...]] = ()
-    # Whether it scores and prunes; the others only train, or take their tickets from another arm.
+    # Whether it scores and prunes; other methods only train, or take tickets from another arm.
     searches: ClassVar[bool] = True
-    # Whether its rounds leave tickets; without them they leave networks, evaluated beside the dense
+    # Whether its rounds yield tickets; otherwise they yield networks, evaluated beside the dense
     # one.
     has_tickets: ClassVar[bool] = True
     # Whether it is a control, which a winning ticket must beat.
     control: ClassVar[bool] = False
-    # Whether each of its tickets is independent of the rounds before.
-    by_itself: ClassVar[bool] = False
-    # Why a ticket need not lie within the one before; empty where each does.
+    # Whether each ticket is found independently of earlier rounds (`by_itself` in a record).
+    independent_tickets: ClassVar[bool] = False
+    # Why a ticket need not be a subset of the one before; empty where it always is.
     not_nested: ClassVar[str] = ""
-    # Whether its results are networks as they were trained and pruned, not tickets that are trained
-    # again.
+    # Whether its results are the networks as they were pruned and trained, rather than tickets that
+    # are trained again.
     network: ClassVar[bool] = False
     # Whether the report compares it with the arm that it follows.
     compared: ClassVar[bool] = True
@@ -129,22 +130,22 @@ class Method:
     # Whether it needs the trained weights of its source's evaluations until its own are recorded.
     retrains: ClassVar[bool] = False
     # Where its tickets start: at the rewind point that all arms of the replicate share, where its
-    # source's tickets do (the default of a control), or at states of its own.
+    # source's tickets start (the default of a control), or at its own states.
     starts: ClassVar[Literal["shared", "source", "own"]] = "shared"
     # Whether it writes out the entries that all arms once had in common.
     written_out: ClassVar[bool] = False
-    # The former names of its options, by the names of today. Recipes may still use them, and they
+    # The former names of its options, by their current names. Recipes may still use them, and they
     # stay in digests.
     old_names: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     @property
     def method(self) -> str:
-        """Its name in a recipe: that of its file, or ``package.module:Name`` of the user's own."""
+        """Its name in a recipe: its file's name, or ``package.module:Name`` if user-defined."""
         return name_of(type(self))
 
     @property
     def followed(self) -> tuple[str, str] | None:
-        """The entry that names the arm which it follows, and that arm; ``None`` without one."""
+        """The entry that names the arm it follows, and that arm; ``None`` if it follows none."""
         return None
 
     @property
@@ -163,44 +164,44 @@ class Method:
         return 1
 
     @property
-    def apart(self) -> bool:
-        """Whether partitions search independently: a round needs the candidates of the last one."""
+    def independent_partitions(self) -> bool:
+        """Whether partitions search independently, each continuing from its last candidate."""
         return False
 
     @property
     def endless(self) -> bool:
-        """Whether its search has no end of its own, so that the recipe must say when it stops."""
+        """Whether its search never ends by itself, so the recipe must say when it stops."""
         return False
 
     @property
     def varies(self) -> bool:
-        """Whether what partitions agree on decides how many weights it keeps."""
+        """Whether the agreement of partitions decides how many weights it keeps."""
         return self.endless and self.width > 1
 
     @property
     def own_code(self) -> set[str]:
-        """The functions and classes of the user's own that it names."""
+        """The user-defined functions and classes that it names."""
         return {self.method} if catalogue.is_own(self.method) else set()
 
     @property
     def lifts(self) -> str:
-        """What it does, in words, that only the profile of the authors' code may do; else empty."""
+        """What it does that only the profile of the authors' code may do, in words; else empty."""
         return ""
 
     @property
     def goals(self) -> Mapping[str, tuple[float, ...]]:
-        """The densities that it is asked for, by the entry that asks."""
+        """The densities that it is asked to reach, by the entry that asks."""
         return {}
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        """Find tickets, one a round, continuing after those that were found before.
+        """Find tickets, one per round, continuing after those that were already found.
 
-        The caller stops asking when the recipe's ``until`` is reached. A generator may return, as
-        its value, why it ended.
+        The caller stops asking when the recipe's ``until`` is reached. A generator may return the
+        reason why it ended.
 
         Args:
             setting: What it works with.
-            done: The tickets of the first rounds, which are not found again.
+            done: The tickets of the rounds that are already done.
         """
         raise NotImplementedError(f"{self.method} has no rounds")
 
@@ -215,7 +216,7 @@ class Method:
         return job
 
     def line(self, setting: Setting, index: int, job: Job) -> tuple[Job, Job] | None:
-        """Return two trainings between whose ends networks are tested; ``None`` for no such test.
+        """Return two trainings; networks on the line between their ends are tested.
 
         Args:
             setting: What it works with.
@@ -235,11 +236,11 @@ class Method:
         return None if self.source else whole_model
 
     def searching(self, training: Training) -> Training:
-        """Return how the trainings of its search run; evaluations never differ between arms."""
+        """Return how its search trains; evaluations never differ between arms."""
         return training
 
     def weights_scored(self, training: Training) -> tuple[str, ...]:
-        """Name the weights of its trainings that it scores, such as "last", if any."""
+        """Name which weights of its trainings it scores, such as "last", if any."""
         return ()
 
     def onward(self, ground: Ground) -> Training:
@@ -247,11 +248,11 @@ class Method:
         return ground.training
 
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
-        """Return the lowest density that its rounds can come to, by arithmetic alone.
+        """Return the lowest density that its rounds can reach, by arithmetic alone.
 
         Args:
-            rounds: After how many the recipe ends a search; ``None`` where it does not say.
-            density: In the first round at or below which it ends one, likewise.
+            rounds: The number of rounds after which the recipe stops a search, if it says so.
+            density: The density at or below which the recipe stops a search, if it says so.
             begins: The density of round 0.
         """
         return 0.0
@@ -264,14 +265,14 @@ class Method:
         """
 
     def check_replicate(self, ground: Ground) -> None:
-        """Refuse what does not fit a replicate: how its data are divided, and how long that trains.
+        """Refuse what does not fit a replicate: how its data are divided, and how long parts train.
 
         Raises:
             ConfigError: The first thing that is wrong; the caller names the arm.
         """
 
     def check(self, where: str) -> None:
-        """Refuse options that have no meaning, whatever the problem is.
+        """Refuse options that are invalid for any problem.
 
         Args:
             where: What the arm is called in messages, ``arms.NAME``.
@@ -281,19 +282,19 @@ class Method:
         """
         if not falling(self.evaluate_at or ()):
             raise ConfigError(
-                f"{where}.evaluate_at is {shown(list(self.evaluate_at or ()))}; densities fall, "
-                "from below 1 to above 0"
+                f"{where}.evaluate_at is {shown(list(self.evaluate_at or ()))}; densities must "
+                "decrease and lie between 0 and 1"
             )
 
     def check_source(self, where: str, source: Method) -> None:
-        """Refuse to follow an arm that does not fit the method.
+        """Refuse to follow an arm that does not fit this method.
 
         Args:
             where: The entry that names it, such as ``arms.NAME.source``.
             source: That arm.
 
         Raises:
-            ConfigError: It does not.
+            ConfigError: It does not fit.
         """
 
     def followers(self) -> str:
@@ -301,7 +302,7 @@ class Method:
         return ""
 
     def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:
-        """Return the method with what the recipe says for all arms and it does not say itself."""
+        """Return the method with the recipe's entries for all arms, where it has none itself."""
         return self if self.evaluate_at is not None else replace(self, evaluate_at=evaluate_at)
 
     @classmethod
@@ -317,14 +318,14 @@ class Method:
 
     @classmethod
     def options(cls) -> list[str]:
-        """List the names of its options, without those that every arm has."""
+        """List the names of its options, without those that all arms share."""
         common = {field.name for field in dataclasses.fields(Method)}
         options = [field.name for field in dataclasses.fields(cls) if field.name not in common]
         order = list(WRITTEN_OUT)
         return sorted(options, key=lambda name: order.index(name) if name in order else len(order))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data, as it is written in a resolved recipe."""
+        """Return it as plain data, as written in a resolved recipe."""
         options = {"method": self.method} | dataclasses.asdict(self)
         if not self.written_out:
             return options
@@ -333,14 +334,14 @@ class Method:
         return defaults | options
 
     def definition(self) -> dict[str, Any]:
-        """Return what decides its tickets, as plain data; which of them are evaluated does not.
+        """Return what determines its tickets, as plain data; `evaluate_at` does not.
 
-        Digests are made of it, so options keep the names here that they had first.
+        Digests are computed from it, so options keep their first names here.
         """
         old_names = OLD_NAMES if self.written_out else self.old_names
         definition = {old_names.get(name, name): value for name, value in self.to_dict().items()}
         del definition["evaluate_at"]
-        # Arms that are older than the entry keep their digests.
+        # Arms that are older than this entry keep their digests.
         if self.written_out and definition["pace"] is None:
             del definition["pace"]
         return definition
@@ -359,7 +360,7 @@ def name_of(kind: type) -> str:
 
 
 def falling(densities: tuple[float, ...]) -> bool:
-    """Whether densities are between 0 and 1, each below the one before.
+    """Whether densities are between 0 and 1, and each is below the one before.
 
     >>> falling((0.5, 0.2)), falling((0.5, 0.5)), falling((1.0,))
     (True, False, False)

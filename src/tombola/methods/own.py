@@ -1,9 +1,9 @@
-"""Own: methods of the user's own, held to what a method promises; and methods that a run folder has
-recorded.
+"""Own: user-defined methods, checked against what a method promises, and methods as a run folder
+recorded them.
 
 A method that is named ``package.module:Name`` is code. It is imported for a recipe that the user
-gives, never for a ticket or a run folder that is only read: the folder has what the method answered
-when it ran.
+gives, never for a ticket or a run folder that is only read: the folder records what the method
+answered when it ran.
 """
 
 from __future__ import annotations
@@ -33,46 +33,53 @@ _FACTS: dict[str, Any] = {
     "searches": bool,
     "has_tickets": bool,
     "control": bool,
-    "by_itself": bool,
+    "independent_tickets": bool,
     "network": bool,
     "compared": bool,
-    "apart": bool,
+    "independent_partitions": bool,
     "followed": tuple[str, str] | None,
     "goals": dict[str, tuple[float, ...]],
     "old_names": dict[str, str],
 }
+# What some of these answers were called once. Run folders of that time are still read; a class
+# that still sets an old name is refused, because the setting would have no effect.
+_FORMER_NAMES = {"independent_tickets": "by_itself", "independent_partitions": "apart"}
 
 
 def load(name: str, where: str) -> type[Method]:
-    """Import a method of the user's own.
+    """Import a user-defined method.
 
     Args:
         name: ``package.module:Name``.
-        where: What names it, for messages.
+        where: The entry that names it, for messages.
 
     Raises:
-        ConfigError: It cannot be had, or is no method.
+        ConfigError: It cannot be imported, is not a method, or sets an attribute that has been
+            renamed.
     """
     kind = catalogue.own(name)
     if not (isinstance(kind, type) and issubclass(kind, Method)):
         raise ConfigError(
-            f"{where} is {shown(name)}, which derives from no tombola.methods.Method; "
+            f"{where} is {shown(name)}, which does not derive from tombola.methods.Method; "
             f"{CONTRACTS['arms'].in_words()} (tombola list arms)"
         )
+    for fact, former in _FORMER_NAMES.items():
+        if hasattr(kind, former) and former not in kind.options():
+            raise ConfigError(f"{where} is {shown(name)}, which sets {former}; it is now {fact}")
     return kind
 
 
 def held(method: Method) -> Method:
-    """Return a method whose answers are checked; a shipped one is returned as it is.
+    """Return a method whose answers are checked; a shipped method is returned unchanged.
 
-    Whatever a method of the user's own raises, or returns that is not what was asked for, becomes
-    one line that names it.
+    Whatever a user-defined method raises, and any invalid value that it returns, becomes one line
+    that names the method.
     """
     return cast(Method, _Held(method)) if catalogue.is_own(method.method) else method
 
 
 class _Held:
-    """A method of the user's own whose answers are checked."""
+    """A user-defined method whose answers are checked."""
 
     def __init__(self, method: Method) -> None:
         self._method = method
@@ -92,7 +99,7 @@ class _Held:
         return ask
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Generator[Round, None, End]:
-        """Yield the method's rounds, each checked before anybody else sees it."""
+        """Yield the method's rounds, each checked before anything else sees it."""
         with self._guard():
             rounds = iter(self._method.rounds(setting, done))
         index = len(done)
@@ -104,9 +111,9 @@ class _Held:
             index += 1
             self._check_round(round_, index, setting)
             yield round_
-        # One that follows another arm has as many as that one, which may have none.
+        # A method that follows another arm has as many rounds as that arm, which may have none.
         if index == 0 and not end and self._method.source is None:
-            raise self._wrong("yields no round")
+            raise self._wrong("yields no rounds")
         return end
 
     def evaluation(self, setting: Setting, index: int, job: Job) -> Job:
@@ -117,8 +124,8 @@ class _Held:
             evaluation = self._method.evaluation(setting, index, job)
         if not isinstance(evaluation, Job):
             raise self._wrong(
-                f"gives {shown(type(evaluation).__name__)} as the evaluation of round {index}, "
-                "which is a tombola.Job"
+                f"returns {shown(type(evaluation).__name__)} as the evaluation of round {index}; "
+                "it must be a tombola.Job"
             )
         return evaluation
 
@@ -127,12 +134,12 @@ class _Held:
 
         if not isinstance(round_, Round):
             raise self._wrong(
-                f"yields {shown(type(round_).__name__)}, and a round is a tombola.Round"
+                f"yields {shown(type(round_).__name__)}; a round must be a tombola.Round"
             )
         if self._method.has_tickets and round_.index != index:
-            raise self._wrong(f"yields round {shown(round_.index)} where round {index} comes next")
+            raise self._wrong(f"yields round {shown(round_.index)} where round {index} is expected")
         if index > MOST_ROUNDS:
-            raise self._wrong(f"does not end after {MOST_ROUNDS:,} rounds")
+            raise self._wrong(f"has not ended after {MOST_ROUNDS:,} rounds")
         for mask in (round_.mask, round_.job.mask, *round_.candidates):
             if misfit := _misfit(mask, setting.mask):
                 raise self._wrong(f"yields a mask in round {index} {misfit}")
@@ -147,7 +154,7 @@ class _Held:
 
 
 def _next(rounds: Iterator[Round]) -> tuple[Round | None, End]:
-    """Return the next round; ``None`` and why they ended where there is none."""
+    """Return the next round, or ``None`` and why the rounds ended."""
     try:
         return next(rounds), End()
     except StopIteration as end:
@@ -155,7 +162,7 @@ def _next(rounds: Iterator[Round]) -> tuple[Round | None, End]:
 
 
 def _misfit(mask: Mask, prunable: Mask) -> str:
-    """Say how a mask does not fit that of all prunable weights; nothing where it fits."""
+    """Say how a mask does not fit the mask of all prunable weights; empty where it fits."""
     import torch
 
     if unexpected := sorted(set(mask) ^ set(prunable)):
@@ -163,17 +170,17 @@ def _misfit(mask: Mask, prunable: Mask) -> str:
     for name, keep in mask.items():
         weight = prunable[name]
         if not isinstance(keep, torch.Tensor) or keep.dtype != torch.bool:
-            return f"whose {shown(name)} is no tensor of booleans"
+            return f"whose {shown(name)} is not a boolean tensor"
         if keep.shape != weight.shape:
-            shapes = f"{tuple(keep.shape)}, and the weight {tuple(weight.shape)}"
+            shapes = f"{tuple(keep.shape)}, while the weight has {tuple(weight.shape)}"
             return f"whose {shown(name)} has the shape {shapes}"
         if (keep & ~weight).any():
-            return f"which keeps weights of {shown(name)} that the run began without"
+            return f"which keeps weights of {shown(name)} that were pruned before the run"
     return ""
 
 
 def facts_of(method: Method) -> dict[str, Any]:
-    """Return what a method answers that a run folder must know without it, as plain data."""
+    """Return the answers of a method that a run folder must record, as plain data."""
     facts: dict[str, Any] = {name: getattr(method, name) for name in _FACTS}
     facts["goals"] = {entry: list(densities) for entry, densities in method.goals.items()}
     facts["followed"] = list(method.followed) if method.followed else None
@@ -183,7 +190,7 @@ def facts_of(method: Method) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded(Method):
-    """A method of the user's own as a run folder has recorded it; it cannot run.
+    """A user-defined method as a run folder recorded it; it cannot run.
 
     Attributes:
         name: Its name, ``package.module:Name``.
@@ -197,16 +204,17 @@ class Recorded(Method):
 
     @classmethod
     def read(cls, name: str, entries: Mapping[str, Any], facts: object, where: str) -> Recorded:
-        """Return a method as a run folder has recorded it.
+        """Return a method as a run folder recorded it.
 
         Raises:
-            ConfigError: It is not what such a folder says of a method.
+            ConfigError: The folder's entry is not a valid description of a method.
         """
         recorded = checked(dict[str, Any], facts, f"{where}: what run.json says of it")
         known = {}
         for fact, hint in _FACTS.items():
-            if fact in recorded:
-                known[fact] = checked(hint, recorded[fact], f"{where}.{fact}")
+            key = fact if fact in recorded else _FORMER_NAMES.get(fact, fact)
+            if key in recorded:
+                known[fact] = checked(hint, recorded[key], f"{where}.{key}")
         options = dict(entries)
         evaluate_at = checked(
             tuple[float, ...] | None, options.pop("evaluate_at", None), f"{where}.evaluate_at"
@@ -228,4 +236,4 @@ class Recorded(Method):
         return {"method": self.name, **self.entries, "evaluate_at": self.evaluate_at}
 
     def check(self, where: str) -> None:
-        """Refuse nothing: it ran."""
+        """Refuse nothing: these options have already run."""

@@ -1,4 +1,4 @@
-"""Searching: the options that searches share, and what each round is asked for."""
+"""Searching: the options that searches share, and how much each round removes."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ _AMOUNTS = ("rate", "reach", "densities", "match")
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(Method):
-    """A method that scores and prunes, to densities at least.
+    """A method that scores and prunes, at least to given densities.
 
     Attributes:
         densities: The density after each round, by exact counts.
         scope: Which weights compete: those of the ``whole_model``, ``per_layer``, ``per_kind``
-            (convolutions and linear layers apart), or ``half_output`` (per layer, the output layer
-            at half the rate). ``erdos_renyi`` and ``erk`` divide each density among the layers, by
-            inputs and outputs or by the shape.
-        allow_collapse: Go on when a layer has no weight left.
+            (convolutions and linear layers separately), or ``half_output`` (per layer, with the
+            output layer at half the rate). ``erdos_renyi`` and ``erk`` divide each density among
+            the layers, by inputs and outputs or by the shape.
+        allow_collapse: Continue when a layer has no weights left.
     """
 
     densities: tuple[float, ...] = ()
     scope: ScopeName = "whole_model"
     allow_collapse: bool = False
 
-    # Whether each amount is of the dense network, not of what the round before has left.
+    # Whether each amount refers to the dense network, not to what the round before left.
     at_once: ClassVar[bool] = False
 
     @property
@@ -60,7 +60,7 @@ class Scoring(Method):
 
     @property
     def covering(self) -> bool:
-        """Whether its partitions hold all that they divide."""
+        """Whether its partitions together hold all the data that they divide."""
         return True
 
     @property
@@ -83,7 +83,7 @@ class Scoring(Method):
         return [name for name in _AMOUNTS if getattr(self, name, None)]
 
     def division(self, ground: Ground) -> list[Partition]:
-        """Divide what the search has among its partitions."""
+        """Divide the data of the search among its partitions."""
         return [ground.searched]
 
     def trained_on(self, ground: Ground) -> list[Partition]:
@@ -95,7 +95,7 @@ class Scoring(Method):
         return by_name(self.scope, task.model, task.head)
 
     def planned(self, ground: Ground) -> Iterable[Amount]:
-        """Return what each round is asked for, unless another arm says so."""
+        """Return the amount of each round, unless it comes from another arm."""
         from tombola.masks.rates import counts_for
 
         return counts_for(ground.mask, self.densities, ground.scope)
@@ -113,8 +113,8 @@ class Scoring(Method):
     def check(self, where: str) -> None:
         if not falling(self.densities):
             raise ConfigError(
-                f"{where}.densities is {shown(list(self.densities))}; densities fall, from below 1 "
-                "to above 0"
+                f"{where}.densities is {shown(list(self.densities))}; densities must decrease "
+                "and lie between 0 and 1"
             )
         super().check(where)
         given = self.given()
@@ -142,11 +142,11 @@ class Search(Scoring):
     Attributes:
         match: Keep exactly as many weights after every round as another arm.
         score: What weights are ranked by: an entry of `tombola.scores` or
-            ``package.module:function``, or a mapping of its name and its options, ``{name:
+            ``package.module:function``, or a mapping with its name and options, ``{name:
             mine:snip, examples: 1000}``. A list has one for each candidate.
-        scored: Which weights of a training are scored: the ``selected`` ones, the ``last``, or
-            ``selected_then_last``, the selected in round 1 and the last from then on. One rule for
-            all arms.
+        scored: Which weights of a training are scored: the ``selected`` ones, the ``last`` ones, or
+            ``selected_then_last``: the selected ones in round 1 and the last ones afterwards. The
+            rule must be the same in all arms.
     """
 
     match: Match | None = None
@@ -172,7 +172,7 @@ class Search(Scoring):
         return per_layer if self.match.per == "layer" else None
 
     def amounts(self, setting: Setting) -> Iterable[Amount]:
-        """Return what each round is asked for."""
+        """Return the amount of each round."""
         from tombola.masks.rates import Count, kept_by_group
 
         if self.match is None:
@@ -197,9 +197,7 @@ class Search(Scoring):
         return self.scored == "last" or (self.scored == "selected_then_last" and index > 1)
 
     def cutter(self, setting: Setting) -> CutJobs | None:
-        """Return what cuts where the data is; ``None`` where only weights are scored, which are at
-        hand.
-        """
+        """Return a function that cuts where the data is; ``None`` if only weights are scored."""
         if all(ranking.needs == "weights" for ranking in self.rankings):
             return None
         from tombola.search.work import Cut
@@ -211,7 +209,7 @@ class Search(Scoring):
                 "last" if self._scores_last(index) else "selected"
             )
             scope = setting.scope(mask)
-            # Partitions that search independently all have the first score.
+            # Partitions that search independently all use the first score.
             work = Cut(tuple(jobs), mask, amount, self.rankings, scope, self.combining, weights)
             pruned = setting.cut(work)
             return pruned.mask, pruned.candidates
@@ -220,7 +218,7 @@ class Search(Scoring):
 
     @property
     def combining(self) -> Literal["all", "any"]:
-        """Which weights the next mask keeps: those that all candidates keep, or that any keeps."""
+        """Which weights the next mask keeps: those kept by all candidates, or by any."""
         return "all"
 
     def options_of_find(self, setting: Setting, done: Sequence[Ticket]) -> dict[str, Any]:
@@ -239,26 +237,26 @@ class Search(Scoring):
     def check(self, where: str) -> None:
         if self.match is not None and self.scope != Search.scope:
             raise ConfigError(
-                f"{where}.scope has no meaning with match: {shown(self.match.arm)}, whose scope it "
-                "has"
+                f"{where}.scope has no meaning with match: {shown(self.match.arm)}, which sets the "
+                "scope"
             )
         if isinstance(self.score, tuple) and len(self.score) != self.width:
             raise ConfigError(
-                f"{where}.score names {len(self.score)} scores for {self.width} candidates; one "
-                "each, or one"
+                f"{where}.score names {len(self.score)} scores for {self.width} candidates; give "
+                "one score, or one for each candidate"
             )
         super().check(where)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds(Search):
-    """A search that prunes a little in every round.
+    """A search that prunes some of the weights in every round.
 
     Attributes:
-        rate: Fraction of the kept weights that each partition removes in a round; one, or one for
-            each group of the scope, ``{conv: 0.15, linear: 0.2}``.
+        rate: Fraction of the kept weights that each partition removes in a round; one number, or
+            one for each group of the scope, ``{conv: 0.15, linear: 0.2}``.
         reach: A density to reach in a number of rounds.
-        exact: With ``reach``: exact counts instead of a rate.
+        exact: With ``reach``: use exact counts instead of a rate.
     """
 
     rate: float | dict[str, float] | None = None
@@ -278,7 +276,7 @@ class Rounds(Search):
 
     @property
     def removing(self) -> int:
-        """How many candidates may each remove different weights in a round."""
+        """The number of candidates that may each remove different weights in a round."""
         return self.width
 
     def start(self, setting: Setting, done: Sequence[Ticket]) -> Job:
@@ -312,7 +310,7 @@ class Rounds(Search):
             return itertools.repeat(self.rate)
         if self.reach is None:
             return super().planned(ground)
-        begins = density(ground.mask)  # 1, unless a checkpoint's zeros stay pruned
+        begins = density(ground.mask)  # 1, unless the zeros of a checkpoint stay pruned
         kept, rounds = self.reach.density / begins, self.reach.rounds
         if not self.exact:
             return itertools.repeat(rate_to_reach(kept, rounds), rounds)
@@ -327,12 +325,12 @@ class Rounds(Search):
             return super().lowest(rounds, density, begins)
         kept = max(0.0, 1 - self.highest_rate * self.removing)
         reached = 0.0 if rounds is None else begins * math.pow(kept, rounds)
-        # A search stops in the first round at or below its density, so it stood above that before.
+        # A search stops in the first round at or below its density, so before that it was above.
         return max(reached, kept * (density or 0.0))
 
     @property
     def highest_rate(self) -> float:
-        """The rate of the group that loses most."""
+        """The rate of the group that loses the most."""
         return max(self.rate.values()) if isinstance(self.rate, dict) else self.rate or 0.0
 
     def check(self, where: str) -> None:
@@ -345,10 +343,10 @@ class Rounds(Search):
         for group, rate in rates.items():
             dotted = f"{where}.rate.{group}" if group else f"{where}.rate"
             check_rate(rate, dotted)
-            # Where collapse is allowed a group may go, but never the whole model.
+            # Where collapse is allowed, a group may be removed, but never the whole model.
             if rate == 1 and not (group and self.allow_collapse):
                 raise ConfigError(
-                    f"{dotted} is 1; a round would prune every weight there is, so 20 % is 0.2"
+                    f"{dotted} is 1, so a round would prune every weight; 20 % is 0.2"
                 )
         if self.reach is None:
             return
@@ -359,25 +357,26 @@ class Rounds(Search):
             )
         if self.width > 1 and not self.exact:
             raise ConfigError(
-                f"{where}: what {self.width} partitions leave is not known beforehand; "
+                f"{where}: how many weights {self.width} partitions keep is not known in advance; "
                 "reach a density with exact: true"
             )
 
     def check_ground(self, ground: Ground) -> None:
         if self.reach is not None and self.scope == "half_output":
             raise ConfigError(
-                "reach and half_output do not go together: the output layer has another rate"
+                "reach cannot be combined with half_output, which prunes the output layer at half "
+                "the rate"
             )
         super().check_ground(ground)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnTraining(Method):
-    """A method whose search may train in a way of its own.
+    """A method whose search may have its own training settings.
 
     Attributes:
-        training: Settings that differ in the trainings of the search; evaluations never differ
-            between arms.
+        training: Settings that differ in the search's trainings; evaluations never differ between
+            arms.
     """
 
     training: dict[str, Any] = field(default_factory=dict)

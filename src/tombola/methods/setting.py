@@ -1,4 +1,4 @@
-"""Settings: what an arm of a replicate works with.
+"""Settings: what an arm of one replicate works with.
 
 plans -> ground -> [ does the method fit it? ] -> setting -> rounds
 """
@@ -29,16 +29,16 @@ class Ground:
 
     Attributes:
         task: The problem.
-        mask: The weights that may be pruned; the search begins with those that it keeps.
-        training: How everything is trained, unless a search says otherwise.
+        mask: The weights that may be pruned, with which the search begins.
+        training: How every training runs, unless a search says otherwise.
         rewind: The step of the dense training that tickets are rewound to.
         replicate: Its number.
-        seed: The replicate's, which all its arms share.
+        seed: The replicate's seed, which all its arms share.
         device: The kind of device.
         whole: What the dense network and tickets are trained on.
         searched: What the searches divide among their partitions.
-        scope: Which weights compete: the method's own scope, or that of the arm that it follows.
-        source: The method of the arm that it follows; ``None`` if it follows none.
+        scope: Which weights compete: the method's own scope, or that of the arm it follows.
+        source: The method of the arm it follows; ``None`` if it follows none.
     """
 
     task: Task
@@ -56,11 +56,11 @@ class Ground:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a round leaves for the arms that follow.
+    """What a round passes on to the arms that follow.
 
     Attributes:
         job: The ticket: its mask, its start, and the steps that were trained before that.
-        samples: Training examples that its search saw.
+        samples: Number of training examples that its search used.
     """
 
     job: Job
@@ -74,10 +74,10 @@ class Setting(Ground):
     Attributes:
         point: The training from the rewind point, on all data that tickets are trained on.
         run_all: Trains jobs and returns their results in order.
-        cut: Scores and prunes what jobs have trained, where the data is, and returns the next mask.
-        followed: The rounds of the arm that it follows, as they come.
-        candidates: Returns the candidates of the last round that was done, one a partition.
-        drawn_anew: New initial weights, where the method asks for them.
+        cut: Scores and prunes trained models where the data is, and returns the next mask.
+        followed: The rounds of the arm it follows, as they come.
+        candidates: Returns the candidates of the last finished round, one per partition.
+        drawn_anew: New initial weights, if the method asks for them.
     """
 
     point: Job
@@ -89,7 +89,7 @@ class Setting(Ground):
 
     @classmethod
     def on(cls, ground: Ground, **running: Any) -> Setting:
-        """Return a setting with all that is known before anything runs."""
+        """Return a setting that extends what is known before anything runs."""
         facts: dict[str, Any] = {}
         for field in fields(ground):
             facts[field.name] = getattr(ground, field.name)
@@ -99,15 +99,15 @@ class Setting(Ground):
         """Return the training of a ticket on all data.
 
         Args:
-            mask: What it keeps.
+            mask: The weights that it keeps.
             start: Where it starts; the rewind point if not given.
-            first: The steps that were trained before that start.
+            first: The number of steps trained before that start.
         """
         job = replace(self.point, mask=mask)
         return job if start is None else replace(job, start=start, first=first or 0)
 
     def after(self, ticket: Ticket, training: Training) -> Job:
-        """Return the training that continues from a ticket which was found before."""
+        """Return the training that continues from a ticket of an earlier round."""
         from tombola.training.jobs import Job
 
         first = ticket.origin.get("rewind_step", 0)

@@ -59,8 +59,8 @@ class Asked:
         made_of: By arm that does not search itself, whose tickets it takes.
         networks: Arms that are no tickets but the networks that another arm pruned and trained on
             (``as_trained``).
-        apart: Arms whose partitions search by themselves, so that their candidates are cuts of the
-            dense network.
+        independent_partitions: Arms whose partitions search independently, so their candidates are
+            cut from the dense network.
         metric: What tickets are compared by, the task's headline.
         at: Densities.
         drawn: Arms whose layers are drawn: those that search by themselves.
@@ -84,7 +84,7 @@ class Asked:
     matched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     made_of: Mapping[str, str] = field(default_factory=dict)
     networks: frozenset[str] = frozenset()
-    apart: frozenset[str] = frozenset()
+    independent_partitions: frozenset[str] = frozenset()
     metric: Metric = ACCURACY
     drawn: frozenset[str] = frozenset()
     at: tuple[float, ...] = TARGETS
@@ -895,7 +895,7 @@ def _agreements(records: Sequence[Record], asked: Asked) -> list[_Agreement]:
         for (replicate, index), record in of_arm.items():
             before = None
             # Partitions that search by themselves cut the dense network, not the round before.
-            if arm not in asked.apart:
+            if arm not in asked.independent_partitions:
                 before = of_arm.get((replicate, index - 1))
                 if before is None:
                     continue

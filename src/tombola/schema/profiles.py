@@ -1,6 +1,6 @@
-"""Profiles: what the COLT paper does, and what its authors' published code does instead.
+"""Profiles: the settings of the COLT paper, and those of its authors' published code.
 
-A profile sets a recipe's entries that the two disagree on; what it sets cannot be changed silently.
+A profile sets the entries of a recipe on which the two disagree; they cannot be changed silently.
 The paper is arXiv:2212.12770, section IV-A; the code is what its authors published with it.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tombola import methods
 from tombola.ground.errors import ConfigError, near
 
-# Point for point: the paper, the code. An arm's entries concern class partitions alone (`scored`:
+# Entry by entry: the paper, the code. Entries of arms apply only to class partitions (`scored`: to
 # every search).
 PROFILES: dict[str, dict[str, Any]] = {
     "paper": {
@@ -28,7 +28,7 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "repo": {
         "training.batch_size": 256,
-        # The code says 20, 30, 45 and begins to count after epoch 1.
+        # The code says 20, 30, 45 and starts counting after epoch 1.
         "training.milestones": [21, 31, 46],
         "training.select": "best",
         "training.select_by": "accuracy",
@@ -36,23 +36,22 @@ PROFILES: dict[str, dict[str, Any]] = {
         "model.init": "default",
         "arms.split_by": "classes_in_order",
         "arms.remainder": "dropped",
-        # With three or more partitions; the last version for two prunes the selected weights in
-        # every round.
+        # With three or more partitions; for two, the latest version of the code scores the
+        # selected weights in every round.
         "arms.scored": "selected_then_last",
     },
 }
 
-# What a run must hold otherwise, and a profile gives up by one of its entries.
+# Rules that every other run must follow, and that an entry of a profile lifts.
 LIFTED = {
     "repo": {
         "data.valid": "no test leakage: weights are selected on the test split",
         "arms.remainder": (
-            "all classes covered: those left over by a division that does not come out even are in "
-            "no partition"
+            "all classes covered: classes left over by an uneven division are in no partition"
         ),
         "arms.scored": (
-            "one rule of which weights are scored: COLT with three or more partitions scores the "
-            "last from round 2 on"
+            "one rule for which weights are scored: COLT with three or more partitions scores the "
+            "last ones from round 2 on"
         ),
     }
 }
@@ -64,7 +63,7 @@ class Profile:
 
     Attributes:
         name: ``paper`` or ``repo``.
-        but: Dotted names of the entries that the recipe sets otherwise, such as
+        but: Dotted names of the entries that the recipe sets differently, such as
             ``training.milestones``.
     """
 
@@ -73,7 +72,7 @@ class Profile:
 
     @property
     def lifted(self) -> tuple[str, ...]:
-        """The rules that it gives up, in words."""
+        """The rules that it lifts, in words."""
         rules = dict(LIFTED.get(self.name, {}))
         for entry in self.but:
             rules.pop(entry, None)
@@ -84,8 +83,8 @@ def put_in(content: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     """Put a profile's entries into a recipe as plain data.
 
     Raises:
-        ConfigError: The recipe sets one of them otherwise and does not say so, or it excepts what
-            is no such entry.
+        ConfigError: The recipe sets one of them differently without an exception, or an exception
+            names no such entry.
 
     >>> put_in({"training": {"epochs": 50}, "arms": {}}, Profile("repo"))["training"]["batch_size"]
     256
@@ -105,7 +104,7 @@ def put_in(content: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
         given = result.get(section, {})
         given = {"name": given} if isinstance(given, str) else given
         if not isinstance(given, Mapping):
-            continue  # refused when it is read
+            continue  # the reader of the recipe refuses it
         if section == "arms":
             result["arms"] = {}
             for name, arm in given.items():
@@ -123,7 +122,7 @@ def put_in(content: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
 
 
 def _check_searches(arms: Any, entry: str, value: Any, profile: Profile) -> None:
-    """Refuse an arm whose search has a training of its own that sets an entry otherwise."""
+    """Refuse an arm whose own training settings contradict an entry."""
     if not isinstance(arms, Mapping):
         return
     for name, arm in arms.items():
@@ -133,7 +132,7 @@ def _check_searches(arms: Any, entry: str, value: Any, profile: Profile) -> None
 
 
 def _with_entry(name: str, arm: Any, entry: str, value: Any, profile: Profile) -> Any:
-    """Return an arm with a profile's entry, where its method has one."""
+    """Return an arm with a profile's entry, if its method has that entry."""
     method = arm.get("method") if isinstance(arm, Mapping) else None
     kind = methods.shipped(method) if isinstance(method, str) else None
     key = entry.removeprefix("arms.")
@@ -144,13 +143,13 @@ def _with_entry(name: str, arm: Any, entry: str, value: Any, profile: Profile) -
 def _set(
     given: Mapping[str, Any], entry: str, value: Any, where: str, profile: Profile
 ) -> dict[str, Any]:
-    """Set a profile's entry in its section; where the recipe sets it otherwise, refuse that."""
+    """Set a profile's entry in its section; refuse a recipe that sets it differently."""
     key = entry.partition(".")[2]
     seen = given.get(key, value)
     # From YAML it is a list, in plain data of a recipe a tuple.
     if (list(seen) if isinstance(seen, list | tuple) else seen) != value:
         raise ConfigError(
-            f"{where} is {seen}, and profile {profile.name} has {value}; take it out, or say so "
+            f"{where} is {seen}, but profile {profile.name} sets {value}; remove it, or allow it "
             f"with profile: {{name: {profile.name}, except: [{entry}]}}"
         )
     return {**given, key: value}

@@ -1,4 +1,4 @@
-"""Magnitude: a weight counts as much as its absolute value."""
+"""Magnitude: the score of a weight is its absolute value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def magnitude(state: State, mask: Mask, context: Context | None = None) -> Eleme
     Args:
         state: The trained weights, a ``state_dict``.
         mask: The weights to score.
-        context: Not needed.
+        context: Not used.
 
     Raises:
         InputError: The state lacks a weight that the mask names.

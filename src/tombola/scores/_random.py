@@ -1,4 +1,4 @@
-"""Random: the baseline that knows nothing."""
+"""Random: a baseline that ignores the weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tombola.scores.context import Context
 
 
 def random(state: State, mask: Mask, context: Context) -> dict[str, Tensor]:
-    """Score every weight by a uniform draw, the same in every round, another in every partition.
+    """Score every weight by a uniform draw, equal in all rounds and different in each partition.
 
-    The draw is addressed by the replicate's seed, the partition and the parameter's name, so that
-    masks of several rounds nest and a replicate can be run again.
+    The draw depends only on the replicate's seed, the partition and the parameter's name, so masks
+    of several rounds are nested and a replicate can be reproduced.
 
     >>> import torch
     >>> context = Context(rewind_point={}, seed=0)

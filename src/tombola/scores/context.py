@@ -20,7 +20,7 @@ class Problem(Protocol):
         """Make the model as the partition trained it, in the state to score, masked."""
 
     def batches(self, examples: int) -> Iterator[Any]:
-        """Return the first training batches that hold so many examples, one epoch at most."""
+        """Return the first training batches with that many examples, at most one epoch."""
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the loss of a batch, a scalar."""
@@ -28,13 +28,13 @@ class Problem(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """The context of one score: a score takes what it needs.
+    """The context of one score; a score uses what it needs.
 
     Attributes:
         rewind_point: The state that the round's training started from.
-        seed: The replicate's seed, for scores that draw.
+        seed: The replicate's seed, for random scores.
         partition: Index of the partition whose model is scored, from 0.
-        problems: The problem of each partition from this one on, where a score needs data.
+        problems: The problem of this partition and of those after it, if a score needs data.
     """
 
     rewind_point: State
@@ -51,13 +51,13 @@ class Context:
         """
         if not self.problems:
             raise InputError(
-                "a score that needs data says so, by its attribute needs = 'data', and is scored "
-                "where the data is: give find(cut_jobs=...)"
+                "a score that needs data must declare it with the attribute needs = 'data', and is "
+                "computed where the data is: pass find(cut_jobs=...)"
             )
         return self.problems[0]
 
     def of(self, index: int) -> Context:
-        """Return the context of the partition ``index`` places after this one."""
+        """Return the context of the partition ``index`` positions after this one."""
         return replace(
             self, partition=self.partition + index, problems=self.problems[index : index + 1]
         )

@@ -1,4 +1,4 @@
-"""Rankings: a score as a recipe names it, with its options, as plain data."""
+"""Rankings: a score with its options as a recipe names it, as plain data."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Ranking:
 
     @property
     def examples(self) -> int:
-        """How many training examples the score asks for; 0 if it needs none."""
+        """How many training examples the score needs; 0 if none."""
         if self.needs != "data":
             return 0
         parameter = inspect.signature(self._function).parameters.get("examples")
@@ -86,7 +86,7 @@ class Ranking:
 
     def score(self) -> Score:
         """Return the score, with its options."""
-        # The first three arguments are state, mask and context; all others are options.
+        # The first three arguments are state, mask and context; the others are options.
         function = self._function
         options = catalogue.checked_options(function, self.name, 3, self.options)
         if catalogue.is_own(self.name):
@@ -119,12 +119,12 @@ def naming(score: Score) -> Iterator[None]:
 
 
 def _checked(name: str, function: Score) -> Score:
-    """Wrap a user's own score: any fault of it, in any round, becomes one line that names it."""
+    """Wrap a user-defined score: any failure, in any round, becomes one line that names it."""
 
     def score(state: State, mask: Mask, context: Context) -> Scores:
         with catalogue.own_code(name, "scores"):
             scores = function(state, mask, context)
-        # Checked here, where the score can be named; `prune` knows only the values.
+        # Checked here, where the score can be named; `prune` only sees the values.
         try:
             check_scores(scores, mask)
         except ScoreError as error:

@@ -14,8 +14,8 @@ class Boxes(Section[OneRun]):
 
     def applies(self, evidence: OneRun) -> bool:
         tickets = [record for record in evidence.records if record["round"]]
-        by_itself = any(record.get("by_itself") for record in tickets)
-        return by_itself and aggregate.replicates(evidence.records) >= _LEAST
+        independent = any(record.get("by_itself") for record in tickets)
+        return independent and aggregate.replicates(evidence.records) >= _LEAST
 
     def chart(self, evidence: OneRun) -> Mapping[str, Figure]:
         records, asked, metric = evidence.records, evidence.asked, evidence.asked.metric
