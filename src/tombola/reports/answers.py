@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tombola.evidence.comparisons import DENSE, Comparison, Shows
-from tombola.evidence.verdicts import LEAST, Condition, Verdict
+from tombola.evidence.verdicts import LEAST, Condition, Verdict, Word
 from tombola.ground.metrics import ACCURACY, STEPS, Metric
 from tombola.reports.grids import difference, listed, percent
 
@@ -90,26 +90,23 @@ def hindrances(
             "those that are missing."
         )
     for cause, cure in _CURES.items():
-        hindered, controls = [], []
+        hindered: list[Verdict] = []
+        arms, controls = dict[str, None](), dict[str, None]()  # in order, each once
         for verdict in verdicts:
-            others = [c.other for c in verdict.conditions if c.cause == cause]
-            if others:
-                hindered.append(verdict)
-                controls += others
-        if not hindered:
-            continue
-        arms = list(dict.fromkeys(v.arm for v in hindered))
-        controls = list(dict.fromkeys(controls))
-        sentences.append(
-            cure.format(
-                arms=listed(arms),
-                first=arms[0],
+            for condition in verdict.conditions:
+                if condition.cause == cause:
+                    hindered.append(verdict)
+                    arms[verdict.arm] = controls[condition.other] = None
+        if hindered:
+            sentence = cure.format(
+                arms=listed(list(arms)),
+                first=hindered[0].arm,
                 arms_have="has" if len(arms) == 1 else "have",
-                controls=listed(controls),
+                controls=listed(list(controls)),
                 controls_have="has" if len(controls) == 1 else "have",
                 at=_at(hindered),
             )
-        )
+            sentences.append(sentence)
     return sentences
 
 
@@ -132,11 +129,12 @@ _CURES = {
 
 def _judged(arm: str, verdicts: Sequence[Verdict]) -> tuple[int, list[str]]:
     """Return an arm's rank in the answer, 0 for the winners, and its sentences."""
-    winning = [v for v in verdicts if v.word == "winning"]
-    losing = [v for v in verdicts if v.word == "losing"]
-    open_ = [v for v in verdicts if v.word == "inconclusive"]
+    by_word: dict[Word, list[Verdict]] = {"winning": [], "losing": [], "inconclusive": []}
+    for verdict in verdicts:
+        by_word[verdict.word].append(verdict)
+    winning, losing, inconclusive = by_word.values()
     if not winning and not losing:
-        doubt = _doubt(open_[-1], "its tickets")
+        doubt = _doubt(inconclusive[-1], "its tickets")
         return 2, [f"It is inconclusive whether {arm} finds winning tickets: {doubt}."]
     if winning:
         rank = 0
@@ -150,9 +148,9 @@ def _judged(arm: str, verdicts: Sequence[Verdict]) -> tuple[int, list[str]]:
         rank = 1
         where = f"{_at(losing)} density"
         sentences = [f"{arm} finds no winning ticket {where}: {_violation(losing)}."]
-    if open_:
+    if inconclusive:
         # By the arm's name, for on the page this sentence does not stand behind the first one.
-        sentences.append(f"{_capital(_doubt(open_[-1], f'the tickets of {arm}'))}.")
+        sentences.append(f"{_capital(_doubt(inconclusive[-1], f'the tickets of {arm}'))}.")
     return rank, sentences
 
 
@@ -168,10 +166,10 @@ def _reach(winning: Sequence[Verdict], verdicts: Sequence[Verdict]) -> str:
 def _evidence(winning: Sequence[Verdict]) -> str:
     """Say by what the sparsest winning ticket wins."""
     sparsest = winning[-1]
+    metric = sparsest.metric
     with_dense, _, *with_controls = sparsest.conditions
     beaten = [(c.paired.mean, c) for c in with_controls if c.paired is not None]
-    mean, closest = min(beaten, key=lambda entry: entry[1].metric.sign * entry[0])
-    metric = closest.metric
+    mean, closest = min(beaten, key=lambda entry: metric.sign * entry[0])
     ahead = f"{metric.signed(abs(mean)).removeprefix('+')} {metric.points}".strip()
     above = f"{ahead} {'above' if metric.higher else 'below'} {closest.other}{_limit(closest)}"
     if len(with_controls) > 1:
@@ -220,26 +218,22 @@ def _violation(losing: Sequence[Verdict]) -> str:
 
 def _doubt(verdict: Verdict, they: str) -> str:
     """Say what is known of an inconclusive ticket, and what is not."""
-    known, open_ = "", ""
+    known = ""
     with_dense = verdict.conditions[0]
     if with_dense.state == "shown":
-        known = (
-            f"are within {verdict.metric.amount(verdict.margin)} of dense ({number(with_dense)})"
-        )
-    undecided = [c for c in verdict.conditions if c.state == "undecided"]
-    doubts = [_phrase(c, verdict.margin) for c in undecided if c.cause != "no control"]
+        margin = verdict.metric.amount(verdict.margin)
+        known = f"{they} are within {margin} of dense ({number(with_dense)})"
+    doubts, has_control = [], True
+    for condition in verdict.conditions:
+        if condition.cause == "no control":
+            has_control = False
+        elif condition.state == "undecided":
+            doubts.append(_phrase(condition, verdict.margin))
+    parts = [known] if known else []
     if doubts:
-        open_ = f"it is undecided whether {'they' if known else they} {listed(doubts)}"
-    where = _at([verdict])
-    if known and open_:
-        text = f"{where} {they} {known}, but {open_}"
-    elif open_:
-        text = f"{where} {open_}"
-    else:
-        text = f"{where} {they} {known}"
-    if any(c.cause == "no control" for c in undecided):
-        text += ", and there is no control for them to beat"
-    return text
+        parts.append(f"it is undecided whether {'they' if known else they} {listed(doubts)}")
+    text = f"{_at([verdict])} {', but '.join(parts)}"
+    return text if has_control else f"{text}, and there is no control for them to beat"
 
 
 def _beside_dense(arm: str, comparisons: Sequence[Comparison]) -> str:

@@ -24,30 +24,31 @@ def inference_grid(records: Sequence[Record], asked: Asked) -> Grid:
         asked: Has what was measured.
     """
     measured = {row["arm"]: row for row in asked.latency.get("rows", ())}
-    batches = sorted(
-        {_size(key) for row in measured.values() for key in row if key.startswith("batch_")}
-    )
+    sizes: set[int] = set()  # of batches
+    for row in measured.values():
+        sizes |= {_size(key) for key in row if key.startswith("batch_")}
     rows = []
-    for arm, own in _sparsest(records).items():
-        flops = [record["inference_flops"] for record in own if record.get("inference_flops")]
-        rows.append(
-            [
-                arm,
-                percent(statistics.fmean(record["density"] for record in own)),
-                str(len(own)),
-                _weights(own),
-                _millions([dense for dense, _ in flops]),
-                _millions([sparse for _, sparse in flops]),
-                *(_clock(measured.get(arm, {}).get(f"batch_{size}")) for size in batches),
-            ]
-        )
+    has_numbers = False
+    for arm, tickets in _sparsest(records).items():
+        dense, sparse = [], []
+        for record in tickets:
+            if record.get("inference_flops"):
+                flops, flops_sparse = record["inference_flops"]
+                dense.append(flops)
+                sparse.append(flops_sparse)
+        of_arm = measured.get(arm, {})
+        times = [_clock(of_arm.get(f"batch_{size}")) for size in sorted(sizes)]
+        density = percent(statistics.fmean(aggregate.values(tickets, "density")))
+        cells = [str(len(tickets)), _weights(tickets), _millions(dense), _millions(sparse)]
+        rows.append([arm, density, *cells, *times])
+        has_numbers = has_numbers or bool(dense) or any(times)
     heads = ["n", "weights", "MFLOP dense", "MFLOP sparse"]
-    heads += [f"{size} image{'s' * (size > 1)}, ms" for size in batches]
+    heads += [f"{size} image{'s' * (size > 1)}, ms" for size in sorted(sizes)]
     return Grid(
         title="Inference of the sparsest tickets",
         labels=["arm", "density %"],
         groups=[("", heads)],
-        rows=rows if any(row[4] or any(row[6:]) for row in rows) else [],
+        rows=rows if has_numbers else [],
     )
 
 
@@ -60,11 +61,9 @@ def inference_lines(records: Sequence[Record], asked: Asked) -> list[str]:
     if not asked.latency or not inference_grid(records, asked).rows:
         return []
     threads = asked.latency["threads"]
-    where = (
-        "on a GPU"
-        if asked.latency["device"] == "cuda"
-        else f"on {threads} thread{'s' * (threads > 1)}"
-    )
+    where = f"on {threads} thread{'s' * (threads > 1)}"
+    if asked.latency["device"] == "cuda":
+        where = "on a GPU"
     return [
         "FLOP of an image are counted, with all weights and with the kept ones alone. Times are "
         f"measured, the networks in turn {where}: median and, in brackets, the middle half. "
@@ -76,25 +75,27 @@ def _sparsest(records: Sequence[Record]) -> Mapping[str, list[Record]]:
     """Return the dense networks, and each arm's sparsest tickets that keep anything, one a
     replicate.
     """
-    found: dict[str, dict[int, Record]] = {DENSE: {}}
-    for record in records:
-        if record["round"] == 0:
-            found[DENSE].setdefault(record["replicate"], record)
+    dense = aggregate.firsts([record for record in records if record["round"] == 0], 1.0)
+    sparsest = {DENSE: dense} if dense else {}
     for arm in aggregate.arms(records):
-        for record in records:
-            if record["arm"] == arm and 0 < record["density"] < 1:
-                best = found.setdefault(arm, {}).setdefault(record["replicate"], record)
+        by_replicate: dict[int, Record] = {}
+        for record in aggregate.of_arm(records, arm):
+            if 0 < record["density"] < 1:
+                best = by_replicate.setdefault(record["replicate"], record)
                 if record["density"] < best["density"]:
-                    found[arm][record["replicate"]] = record
-    return {arm: list(of.values()) for arm, of in found.items() if of}
+                    by_replicate[record["replicate"]] = record
+        if by_replicate:
+            sparsest[arm] = list(by_replicate.values())
+    return sparsest
 
 
-def _weights(own: Sequence[Record]) -> str:
+def _weights(tickets: Sequence[Record]) -> str:
     """Return how many weights tickets have, those that cannot be pruned among them."""
-    known = [
-        record["total"] - record["prunable"] + record["kept"] for record in own if "total" in record
-    ]
-    return f"{statistics.fmean(known):,.0f}" if known else ""
+    numbers = []
+    for record in tickets:
+        if "total" in record:
+            numbers.append(record["total"] - record["prunable"] + record["kept"])
+    return f"{statistics.fmean(numbers):,.0f}" if numbers else ""
 
 
 def _size(key: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tombola.evidence import ledger
 from tombola.evidence.answers import Evidence
@@ -138,8 +138,8 @@ def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
     lines = []
     if value is not None:
         many = f"mean of {value.n} replicates" if value.n > 1 else "1 replicate"
-        told = f"{spread(value, metric)} {metric.shown_unit}".strip()
-        lines.append(f"Dense network: test {metric.title} {told} ({many}).")
+        mean = f"{spread(value, metric)} {metric.shown_unit}".strip()
+        lines.append(f"Dense network: test {metric.title} {mean} ({many}).")
     if not records:
         lines.append("No ticket has been evaluated.")
     return lines + pace_lines(records, asked)
@@ -148,10 +148,11 @@ def summary(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
 def pace_lines(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
     """Say how fast each arm prunes, and whether none has come anywhere yet; one line each."""
     lines = []
-    pace = aggregate.kept_per_round(records, asked.made_of)
-    if pace:
-        kept = ", ".join(f"{arm} {spread(of)}" for arm, of in pace.items())
-        lines.append(f"Weights kept per round: {kept} %.")
+    kept = []
+    for arm, fraction in aggregate.kept_per_round(records, asked.made_of).items():
+        kept.append(f"{arm} {spread(fraction)}")
+    if kept:
+        lines.append(f"Weights kept per round: {', '.join(kept)} %.")
     if aggregate.arms(records) and not aggregate.by_target(records):
         lines.append(f"No arm has reached a density of {percent(max(aggregate.TARGETS))} % yet.")
     return lines
@@ -167,9 +168,9 @@ def grids(
         asked: What is to be decided.
         briefly: The tables of the metric, costs and verdicts alone, as a terminal shows them.
     """
-    found = [*recorded_grids(records, asked), decisions.verdict_grid(records, asked)]
+    tables = [*recorded_grids(records, asked), decisions.verdict_grid(records, asked)]
     if not briefly:
-        found += [
+        tables += [
             decisions.comparison_grid(records, asked),
             decisions.paper_grid(records, asked),
             decisions.cost_grid(records, asked),
@@ -181,7 +182,7 @@ def grids(
             inference.inference_grid(records, asked),
             stop_grid(records, asked.at, asked.metric),
         ]
-    return [grid for grid in found if grid.rows]
+    return [grid for grid in tables if grid.rows]
 
 
 def legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list[str]:
@@ -256,20 +257,22 @@ def cost_legend(records: Sequence[Record]) -> list[str]:
 
 
 def _round_grid(records: Sequence[Record], metric: Metric) -> Grid:
-    names, rows = aggregate.arms(records), aggregate.by_round(records, metric)
-    replicates = aggregate.replicates(records)
-    cells = {(row.arm, row.round): _round_cells(row, replicates, metric) for row in rows}
-    lines = []
-    for index in sorted({row.round for row in rows}):
+    arms, replicates = aggregate.arms(records), aggregate.replicates(records)
+    by_round: dict[int, dict[str, list[str]]] = {}
+    for row in aggregate.by_round(records, metric):
+        cells = _round_cells(row, replicates, metric)
+        by_round.setdefault(row.round, {})[row.arm] = cells
+    rows = []
+    for index, of_round in sorted(by_round.items()):
         line = [str(index)]
-        for arm in names:
-            line += cells.get((arm, index), ["", ""])
-        lines.append(line)
+        for arm in arms:
+            line += of_round.get(arm, ["", ""])
+        rows.append(line)
     return Grid(
         title=f"Test {metric.title} by round",
         labels=["round"],
-        groups=[(arm, ["density %", metric.head]) for arm in names],
-        rows=lines,
+        groups=[(arm, ["density %", metric.head]) for arm in arms],
+        rows=rows,
     )
 
 
@@ -285,35 +288,19 @@ def stop_grid(
         targets: Densities, beyond four thinned out.
         metric: What is told of them.
     """
-    names = aggregate.arms(records)
-    dense = {record["replicate"]: record for record in reversed(records) if record["round"] == 0}
-    shown = [("100", aggregate.DENSE, list(dense.values()))]
-    tickets: dict[str, list[Record]] = {arm: [] for arm in names}
-    for record in records:
-        if record["arm"] in tickets and record["round"]:
-            tickets[record["arm"]].append(record)
+    dense = [record for record in records if record["round"] == 0]
+    groups = [("100", aggregate.DENSE, aggregate.firsts(dense, 1.0))]
     for target in aggregate.few(targets):
-        shown += [
-            (percent(target), arm, aggregate.firsts(own, target)) for arm, own in tickets.items()
-        ]
+        for arm in aggregate.arms(records):
+            tickets = [record for record in aggregate.of_arm(records, arm) if record["round"]]
+            groups.append((percent(target), arm, aggregate.firsts(tickets, target)))
     rows: list[list[str]] = []
     above = None
-    for density, arm, here in shown:
-        if all(aggregate.early_value(record, metric) is None for record in here):
-            continue
-        rows.append(
-            [
-                "" if density == above else density,
-                arm,
-                str(len(here)),
-                _in_digits([aggregate.scaled(record[metric.test], metric) for record in here], 2),
-                _in_digits([aggregate.early_value(record, metric) for record in here], 2),
-                _in_digits([record["early_stop_step"] for record in here], 0),
-                _in_digits([aggregate.above_test(record, metric) for record in here], 2),
-                _in_digits([aggregate.above_valid(record, metric) for record in here], 2),
-            ]
-        )
-        above = density
+    for density, arm, tickets in groups:
+        numbers = _stop_numbers(tickets, metric)
+        if numbers:
+            rows.append(["" if density == above else density, arm, str(len(tickets)), *numbers])
+            above = density
     heads = [
         "n",
         metric.head,
@@ -326,13 +313,32 @@ def stop_grid(
     return Grid(title=title, labels=["density %", "arm"], groups=[("", heads)], rows=rows)
 
 
-def _in_digits(values: Sequence[float | None], digits: int) -> str:
-    of = aggregate.known_spread(values)
-    if of is None:
+def _stop_numbers(tickets: Sequence[Record], metric: Metric) -> list[str]:
+    """Return the numbers of a row of `stop_grid`; none where no ticket has an early stop."""
+    at_end, early, above_test, above_valid = [], [], [], []
+    for record in tickets:
+        at_end.append(aggregate.scaled(record[metric.test], metric))
+        early.append(aggregate.early_value(record, metric))
+        above_test.append(aggregate.above_test(record, metric))
+        above_valid.append(aggregate.above_valid(record, metric))
+    if aggregate.known_spread(early) is None:
+        return []
+    steps = _in_digits(aggregate.values(tickets, "early_stop_step"), 0)
+    return [
+        _in_digits(at_end),
+        _in_digits(early),
+        steps,
+        _in_digits(above_test),
+        _in_digits(above_valid),
+    ]
+
+
+def _in_digits(values: Sequence[float | None], digits: int = 2) -> str:
+    known = aggregate.known_spread(values)
+    if known is None:
         return ""
-    return f"{of.mean:,.{digits}f}" + (
-        "" if of.deviation is None else f" ± {of.deviation:,.{digits}f}"
-    )
+    mean = f"{known.mean:,.{digits}f}"
+    return mean if known.deviation is None else f"{mean} ± {known.deviation:,.{digits}f}"
 
 
 def _round_cells(row: RoundRow, replicates: int, metric: Metric) -> list[str]:
@@ -344,9 +350,8 @@ def _target_grid(records: Sequence[Record], asked: Asked) -> Grid:
     rows: list[list[str]] = []
     above = None
     for row in aggregate.by_target(records, made_of=asked.made_of, metric=asked.metric):
-        rows.append(
-            ["" if row.target == above else percent(row.target), *_target_cells(row, asked.metric)]
-        )
+        label = "" if row.target == above else percent(row.target)
+        rows.append([label, *_target_cells(row, asked.metric)])
         above = row.target
     return Grid(
         title="First round at or below each density",
@@ -392,9 +397,9 @@ def spread(value: Spread, metric: Metric = ACCURACY, replicates: int | None = No
 def markdown_table(grid: Grid) -> str:
     """Return a grid as a table of GitHub Markdown, its notes below."""
     grid = filled(grid)
-    heads = grid.labels + [
-        f"{name}: {head}" if name else head for name, heads in grid.groups for head in heads
-    ]
+    heads = list(grid.labels)
+    for name, heads_of_group in grid.groups:
+        heads += [f"{name}: {head}" if name else head for head in heads_of_group]
     rules = [":---" if in_words(head) else "---:" for head in heads]
     lines = [_markdown_line(map(escaped, heads)), _markdown_line(rules)]
     lines += [_markdown_line(map(escaped, row)) for row in grid.rows]
@@ -435,24 +440,26 @@ def _rich_table(grid: Grid, chosen: Sequence[int]) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    named = any(name for name, _ in grid.groups)
-    columns = list(range(len(grid.labels)))
+
+    def add_column(head: str, text: str) -> None:
+        justify: Literal["left", "right"] = "left" if in_words(head) else "right"
+        table.add_column(Text(text), justify=justify, overflow="fold")
+
     for label in grid.labels:
-        table.add_column(
-            Text(f"\n{label}"), justify="left" if in_words(label) else "right", overflow="fold"
-        )
-    for index in chosen:
-        name, heads = grid.groups[index]
-        start = len(grid.labels) + sum(len(heads) for _, heads in grid.groups[:index])
-        columns += range(start, start + len(heads))
-        for offset, head in enumerate(heads):
-            above = name if named and offset == 0 else ""
-            text = f"{above}\n{head}" if named else _in_two_lines(head)
-            table.add_column(
-                Text(text), justify="left" if in_words(head) else "right", overflow="fold"
-            )
+        add_column(label, f"\n{label}")
+    columns = list(range(len(grid.labels)))
+    named = any(name for name, _ in grid.groups)
+    start = len(grid.labels)
+    for index, (name, heads) in enumerate(grid.groups):
+        if index in chosen:
+            columns += range(start, start + len(heads))
+            for offset, head in enumerate(heads):
+                above = "" if offset else name
+                add_column(head, f"{above}\n{head}" if named else _in_two_lines(head))
+        start += len(heads)
     for row in grid.rows:
         cells = [row[column] for column in columns]
+        # Of arms below each other, each has the rounds that it reached.
         if not named or any(cells[len(grid.labels) :]):
             table.add_row(*map(Text, cells))
     return table
@@ -463,9 +470,8 @@ def _in_two_lines(head: str) -> str:
     if len(head) <= 12:
         return f"\n{head}"
     words = head.split(" ")
-    broken = [
-        f"{' '.join(words[:number])}\n{' '.join(words[number:])}"
-        for number in range(1, len(words))
-        if words[number - 1] != "-"
-    ]
+    broken = []
+    for number in range(1, len(words)):
+        if words[number - 1] != "-":
+            broken.append(f"{' '.join(words[:number])}\n{' '.join(words[number:])}")
     return min(broken, key=lambda text: max(map(len, text.split("\n"))))
