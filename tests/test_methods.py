@@ -21,6 +21,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "arms.md"
 KINDS = [methods.named(name) for name in methods.names()]
 # The least that each method of today is given.
 LEAST = {
+    "at_start": {"densities": [0.5]},
     "colt": {"rate": 0.15}, "lth": {"rate": 0.2}, "fine_tune": {"rate": 0.2}, "lr_rewind": {"rate": 0.2},
     "one_shot": {"densities": [0.5]}, "gradual": {"densities": [0.5]}, "dense": {},
 }  # fmt: skip
@@ -115,9 +116,9 @@ def test_a_method_that_came_later_writes_its_own_options_alone():
             "there is no 'arms.x.shuffel'; arms.x has: match, rate, reach, densities, exact, "
             "scope, score, scored, training, allow_collapse. Did you mean 'shuffle'?",
         ),
-        ({"method": "lht"}, "arms.x.method is 'lht'; it should be one of as_trained, colt, "),
-        ({"method": 3}, "arms.x.method is 3; it should be one of as_trained, colt, "),
-        ({}, "arms.x needs a method (as_trained, colt, "),
+        ({"method": "lht"}, "arms.x.method is 'lht'; it should be one of as_trained, at_start, "),
+        ({"method": 3}, "arms.x.method is 3; it should be one of as_trained, at_start, "),
+        ({}, "arms.x needs a method (as_trained, at_start, "),
         ([], "arms.x is []; it should be a mapping"),
         (
             {"method": "lth", "rate": "0.2"},

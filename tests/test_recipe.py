@@ -141,7 +141,7 @@ def test_the_files_name_is_the_runs_name_if_there_is_none(tmp_path):
         (["--arms.lth.match", "colt-2"], "exactly one of them; it has rate and match"),
         (
             ["--arms.lth", "{rate: 0.2}"],
-            "arms.lth needs a method .as_trained, colt, .* or match: ARM",
+            "arms.lth needs a method .as_trained, at_start, .* or match: ARM",
         ),
         (
             ["--arms.colt-2", "{method: colt, reach: {density: 0.1, rounds: 3}}"],

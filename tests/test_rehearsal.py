@@ -62,14 +62,15 @@ def shrunk(path, **changes):
 
 
 def done_in(outcome):
-    """Return what a run did, by its records: trainings, each once, their steps, examples and
+    """Return what a run did, by its records: trainings, each once, and all steps, examples and
     FLOPs.
     """
     costs = {}
     for record in outcome.records:
         costs |= {cost["training"]: cost for cost in record["costs"]}
+    trainings = sum(cost["role"] != "cut" for cost in costs.values())
     steps, samples, flops = (sum_of(what, costs.values()) for what in ("steps", "samples", "flops"))
-    return len(costs), steps, samples, flops
+    return trainings, steps, samples, flops
 
 
 def sum_of(what, costs):

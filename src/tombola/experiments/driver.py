@@ -48,6 +48,7 @@ from tombola.search.rounds import Round
 from tombola.search.work import Cut, Pruned
 from tombola.tickets import Ticket
 from tombola.training.jobs import Job, Measured, Trained, schedule_of
+from tombola.training.statistics import untrained
 
 # What a record says of the ticket itself, whether it is evaluated or not.
 _FACTS = (
@@ -417,7 +418,7 @@ class ArmRun:
         facts = {key: record[key] for key in _FACTS if key in record}
         self._accounts.recall_search(record)
         start = self.setting.after(ticket, self.arm.onward(self.setting))
-        ready = self.arm.evaluation(self.setting, index, start)
+        ready = self._evaluation(index, start)
         self._offer(start, ready)
         self._add(_Ticket(index, ready, facts, dict(self._accounts.searched), record=record))
 
@@ -496,10 +497,17 @@ class ArmRun:
         }
         ticket = Ticket(job.mask, job.start, origin, self.plans.total)
         digest = self.folder.keep_ticket(self.name, self.replicate, index, ticket)
-        ready = self.arm.evaluation(self.setting, index, job)
+        ready = self._evaluation(index, job)
         self._offer(job, ready)
         self._add(_Ticket(index, ready, facts, dict(self._accounts.searched)))
         return digest
+
+    def _evaluation(self, index: int, job: Job) -> Job:
+        """Return the training that a ticket is evaluated by; of no step if it stays untrained."""
+        evaluation = self.arm.evaluation(self.setting, index, job)
+        if self.arm.evaluate == "untrained":
+            return untrained(evaluation, self.plans.task.model)
+        return evaluation
 
     def _offer(self, job: Job, ready: Job) -> None:
         """Give a round to the arms that follow, once they are sure to find its evaluation."""
@@ -619,6 +627,7 @@ class ArmRun:
             round=ticket.index,
             **ticket.facts,
             by_itself=self.arm.independent_tickets,
+            untrained=True if self.arm.evaluate == "untrained" else ABSENT,
             evaluated=result is not None,
             test=describing.numbers(None if measured is None else measured.test, task),
             valid=describing.numbers(valid, task),

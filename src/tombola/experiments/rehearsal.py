@@ -40,8 +40,7 @@ from tombola.masks.masks import density, size
 from tombola.models import flops
 from tombola.records.records import Record
 from tombola.schema import arms
-from tombola.scores import magnitude
-from tombola.scores.context import Context
+from tombola.scores.context import Context, Score
 from tombola.search.connectivity import POINTS, Line
 from tombola.search.work import Cut, Pruned
 from tombola.tasks.protocol import Metrics
@@ -372,7 +371,7 @@ class _CountingPool:
         states = [trained.state for trained in self.run_all(jobs)]
         # By the weights that were drawn instead of the score: it decides which weights are pruned,
         # not how many.
-        cut = work.cut([magnitude])
+        cut = work.cut([_dealt_out(digest_json(work.ranked_by))])
         context = Context(jobs[0].start, jobs[0].seed)
         mask, candidates = cut(work.mask, states, work.amount, context)
         samples = work.foreseen(task)
@@ -435,6 +434,26 @@ class _CountingPool:
                 values = _moved_on(values, keep, share)
             learnt[name] = (values * keep).to(job.start[name].dtype)
         return learnt
+
+
+def _dealt_out(address: str) -> Score:
+    """Make a score that deals each layer's magnitudes out among its kept weights.
+
+    Another address deals them otherwise, as another score ranks the same weights otherwise;
+    partitions that agree go on agreeing.
+    """
+
+    def score(state: State, mask: Mask, context: Context) -> dict[str, Tensor]:
+        scores = {}
+        for name, keep in mask.items():
+            draw = torch.Generator().manual_seed(derive(context.seed, "dealt out", address, name))
+            values = state[name].abs()
+            kept = values[keep]
+            values[keep] = kept[torch.randperm(len(kept), generator=draw)]
+            scores[name] = values
+        return scores
+
+    return score
 
 
 def _moved_on(values: Tensor, keep: Tensor, share: float) -> Tensor:

@@ -93,3 +93,31 @@ def counts_for(mask: Mask, densities: Iterable[float], scope: Scope) -> Iterator
 def kept_by_group(mask: Mask, scope: Scope) -> dict[str, int]:
     """Count the kept weights of every group of a scope."""
     return by_group(masks.count, mask, scope(mask))
+
+
+def counts_on_the_way(kept: Mapping[str, int], target: Count, cuts: int) -> tuple[Count, ...]:
+    """Return what to keep after each cut before the last, on the way to a count in equal shares.
+
+    The k-th of n cuts leaves kept * (target / kept)^(k/n) weights of each group.
+
+    Args:
+        kept: The weights that are kept now, by group of a scope.
+        target: What the last cut keeps.
+        cuts: Number of cuts, the last one included.
+
+    Source:
+        Tanaka et al. 2020, arXiv:2006.05467, algorithm 1: the density after cut k of n is rho^(k/n).
+
+    >>> counts_on_the_way({"model": 1000}, Count({"model": 10}), 3)
+    (Count(keep={'model': 215}), Count(keep={'model': 46}))
+    """
+    targets = target.keep if isinstance(target.keep, Mapping) else dict.fromkeys(kept, target.keep)
+    counts = []
+    for number in range(1, cuts):
+        keep: dict[str, int] = {}
+        for group_name, size in kept.items():
+            # A group that ends empty is emptied by the last cut.
+            share = max(targets[group_name], 1) / max(size, 1)
+            keep[group_name] = min(size, round(size * share ** (number / cuts)))
+        counts.append(Count(keep))
+    return tuple(counts)

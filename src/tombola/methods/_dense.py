@@ -86,9 +86,10 @@ class Dense(Method):
         return self if self.evaluate_at is not None else replace(self, evaluate_at=())
 
     def check(self, where: str) -> None:
-        if self.evaluate_at:
+        entry = "evaluate_at" if self.evaluate_at else "evaluate"
+        if self.evaluate_at or self.evaluate == "untrained":
             raise ConfigError(
-                f"{where}.evaluate_at has no meaning with method: {self.method}, which takes "
+                f"{where}.{entry} has no meaning with method: {self.method}, which takes "
                 f"{', '.join(self.options())}"
             )
 

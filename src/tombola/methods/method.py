@@ -103,9 +103,12 @@ class Method:
     Attributes:
         evaluate_at: Evaluate only the rounds on either side of these densities; ``[]``: every
             round. The recipe's if not given. Not for ``dense``.
+        evaluate: Whether tickets are tested ``trained``, or ``untrained``, as they were found.
+            Untrained networks with batch norm get new statistics, from 10,000 training examples.
     """
 
     evaluate_at: tuple[float, ...] | None = None
+    evaluate: Literal["trained", "untrained"] = "trained"
 
     # What the method is, for readers: one card for each use that has its own name.
     cards: ClassVar[tuple[Card, ...]] = ()
@@ -280,6 +283,11 @@ class Method:
         Raises:
             ConfigError: The first thing that is wrong, with the value seen and what would be right.
         """
+        if self.evaluate == "untrained" and (self.network or not self.has_tickets):
+            raise ConfigError(
+                f"{where}.evaluate is untrained, and method: {self.method} leaves no tickets but "
+                "trained networks"
+            )
         if not falling(self.evaluate_at or ()):
             raise ConfigError(
                 f"{where}.evaluate_at is {shown(list(self.evaluate_at or ()))}; densities must "
@@ -327,6 +335,9 @@ class Method:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as written in a resolved recipe."""
         options = {"method": self.method} | dataclasses.asdict(self)
+        # Runs of before there was the entry keep their names.
+        if self.evaluate == "trained":
+            del options["evaluate"]
         if not self.written_out:
             return options
         defaults = dict(WRITTEN_OUT)

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tombola.ground import catalogue
 from tombola.ground.checking import checked
@@ -219,7 +219,12 @@ class Recorded(Method):
         evaluate_at = checked(
             tuple[float, ...] | None, options.pop("evaluate_at", None), f"{where}.evaluate_at"
         )
-        return cls(name=name, entries=options, facts=known, evaluate_at=evaluate_at)
+        evaluate = checked(
+            Literal["trained", "untrained"], options.pop("evaluate", "trained"), f"{where}.evaluate"
+        )
+        return cls(
+            name=name, entries=options, facts=known, evaluate_at=evaluate_at, evaluate=evaluate
+        )
 
     def __getattribute__(self, name: str) -> Any:
         if name in _FACTS:
@@ -233,7 +238,8 @@ class Recorded(Method):
         return self.name
 
     def to_dict(self) -> dict[str, Any]:
-        return {"method": self.name, **self.entries, "evaluate_at": self.evaluate_at}
+        plain = {"method": self.name, **self.entries, "evaluate_at": self.evaluate_at}
+        return plain if self.evaluate == "trained" else plain | {"evaluate": self.evaluate}
 
     def check(self, where: str) -> None:
         """Refuse nothing: these options have already run."""

@@ -197,8 +197,11 @@ class Search(Scoring):
         return self.scored == "last" or (self.scored == "selected_then_last" and index > 1)
 
     def cutter(self, setting: Setting) -> CutJobs | None:
-        """Return a function that cuts where the data is; ``None`` if only weights are scored."""
-        if all(ranking.needs == "weights" for ranking in self.rankings):
+        """Return a function that cuts where the data is; ``None`` if only weights are scored, and
+        once a round.
+        """
+        by_weights = all(ranking.needs == "weights" for ranking in self.rankings)
+        if by_weights and not self.rescores:
             return None
         from tombola.search.work import Cut
 
@@ -208,13 +211,36 @@ class Search(Scoring):
             weights: Literal["selected", "last"] = (
                 "last" if self._scores_last(index) else "selected"
             )
-            scope = setting.scope(mask)
             # Partitions that search independently all use the first score.
-            work = Cut(tuple(jobs), mask, amount, self.rankings, scope, self.combining, weights)
+            work = Cut(
+                tuple(jobs),
+                mask,
+                amount,
+                self.rankings,
+                setting.scope(mask),
+                self.combining,
+                weights,
+                before=self.amounts_before(setting, mask, amount),
+            )
             pruned = setting.cut(work)
             return pruned.mask, pruned.candidates
 
         return cut_jobs
+
+    @property
+    def rescores(self) -> bool:
+        """Whether a round prunes in several cuts, each by scores taken anew."""
+        return False
+
+    def amounts_before(self, setting: Setting, mask: Mask, amount: Amount) -> tuple[Amount, ...]:
+        """Return what each cut of a round before its last one is asked for.
+
+        Args:
+            setting: What it works with.
+            mask: The mask before the round.
+            amount: What the round is asked for.
+        """
+        return ()
 
     @property
     def combining(self) -> Literal["all", "any"]:

@@ -374,6 +374,12 @@ class Result:
     evaluated: bool = _entry(
         _FACT, "Whether the ticket was trained on all data and tested.", group=_MEASURED
     )
+    untrained: bool = _entry(
+        _FACT,
+        "Whether it was tested as it was found, without training.",
+        group=_MEASURED,
+        optional=True,
+    )
     test: Mapping[str, float | None] = _entry(
         _or_null(_NUMBER),
         "Metric on the test split, with the selected weights.",

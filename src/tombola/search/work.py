@@ -308,6 +308,7 @@ class Cut(Work[Pruned]):
         groups: Which weights compete.
         combine: Whether "all" candidates must keep a weight, or "any".
         scored: Which weights of a training are scored: the "selected", or the "last".
+        before: Amounts that are cut to one after the other before that, each by scores taken anew.
     """
 
     trainings: tuple[Job, ...]
@@ -317,6 +318,7 @@ class Cut(Work[Pruned]):
     groups: Mapping[str, Group]
     combine: Literal["all", "any"] = "all"
     scored: Literal["selected", "last"] = "selected"
+    before: tuple[Amount, ...] = ()
     kind: ClassVar[str] = "cut"
 
     @property
@@ -329,28 +331,29 @@ class Cut(Work[Pruned]):
         """The trainings."""
         return tuple(map(Train, self.trainings))
 
+    @property
+    def ranked_by(self) -> list[list[Any]]:
+        """What weights are ranked by, as plain data: names and options of the scores."""
+        return [[ranking.name, dict(ranking.options)] for ranking in self.rankings]
+
     def digest(self, task: str) -> str:
         """Digest of the trainings, not of their states, and of everything done with them."""
-        # The entry tells a count from a rate, as both may be the number 1.
-        amount: dict[str, Any]
-        if isinstance(self.amount, Count):
-            amount = {"count": self.amount.keep}
-        else:
-            amount = {"rate": self.amount}
         groups = {}
         for name, group in self.groups.items():
             groups[name] = [list(group.names), group.factor]
-        return digest_json(
-            {
-                "cut": [job.digest(task) for job in self.trainings],
-                "mask": digest_mask(self.mask),
-                "amount": amount,
-                "rankings": [[ranking.name, dict(ranking.options)] for ranking in self.rankings],
-                "groups": groups,
-                "combine": self.combine,
-                "scored": self.scored,
-            }
-        )
+        entries: dict[str, Any] = {
+            "cut": [job.digest(task) for job in self.trainings],
+            "mask": digest_mask(self.mask),
+            "amount": _digested(self.amount),
+            "rankings": self.ranked_by,
+            "groups": groups,
+            "combine": self.combine,
+            "scored": self.scored,
+        }
+        # Cuts that are older than the entry keep their digests.
+        if self.before:
+            entries["before"] = list(map(_digested, self.before))
+        return digest_json(entries)
 
     def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Pruned:  # noqa: ARG002
         """Score and prune each candidate, and combine them."""
@@ -359,22 +362,28 @@ class Cut(Work[Pruned]):
         devices.reset_peak_memory(task.device)
         first = self.trainings[0]
         training = resolve_defaults(first.training, task.model, task.device.type)
-        states, problems = [], []
-        for job, trained in zip(self.trainings, results, strict=True):
-            state = trained.state if self.scored == "selected" else trained.final
-            states.append(state)
-            problems.append(_CountingProblem(JobProblem(job, state, self.mask, task)))
-        context = Context(first.start, first.seed, problems=problems)
+        states = []
+        for trained in results:
+            states.append(trained.state if self.scored == "selected" else trained.final)
         cut = self.cut(list(map(Ranking.score, self.rankings)))
+        mask, samples = dict(self.mask), 0
         with alone(training, task):
             # For what a model draws while it is scored, such as dropout.
             seeds.reseed(first.seed, "score")
             seeds.reseed_python(first.seed, "score")
-            mask, candidates = cut(self.mask, states, self.amount, context)
+            for amount in (*self.before, self.amount):
+                problems = []
+                for job, state in zip(self.trainings, states, strict=True):
+                    problems.append(_CountingProblem(JobProblem(job, state, mask, task)))
+                context = Context(first.start, first.seed, problems=problems)
+                mask, candidates = cut(mask, states, amount, context)
+                samples += sum(problem.samples for problem in problems)
+                if self.before:
+                    states = [_without_pruned(state, mask) for state in states]
         return Pruned(
             mask,
             candidates,
-            samples=sum(problem.samples for problem in problems),
+            samples=samples,
             seconds=time.perf_counter() - wall_start,
             process_seconds=time.process_time() - cpu_start,
             peak_bytes=devices.peak_memory(task.device),
@@ -391,7 +400,7 @@ class Cut(Work[Pruned]):
         total = 0
         for job, ranking in zip(self.trainings, rankings, strict=True):
             total += JobProblem(job, job.start, self.mask, task).examples(ranking.examples)
-        return total
+        return total * (len(self.before) + 1)
 
     @staticmethod
     def to_file(result: Pruned) -> tuple[Tensors, Facts]:
@@ -458,6 +467,19 @@ class _CountingProblem:
     def batches(self, examples: int) -> Iterator[Any]:
         self.samples += self._problem.examples(examples)
         return self._problem.batches(examples)
+
+
+def _without_pruned(state: Tensors, mask: Mask) -> dict[str, Tensor]:
+    """Return a state with zeros where a mask keeps nothing, as a training leaves it."""
+    kept = dict(state)
+    for name, keep in mask.items():
+        kept[name] = torch.where(keep, state[name], 0)
+    return kept
+
+
+def _digested(amount: Amount) -> dict[str, Any]:
+    """Return an amount for a digest, which tells a count from a rate: both may be the number 1."""
+    return {"count": amount.keep} if isinstance(amount, Count) else {"rate": amount}
 
 
 KINDS: Mapping[str, type[Work[Any]]] = {kind.kind: kind for kind in (Train, Measure, Connect, Cut)}

@@ -9,8 +9,8 @@ its ends': neither is what the network has.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from tombola.ground.types import Mask
 from tombola.scores.context import Context
 from tombola.training.during import Driver
+
+if TYPE_CHECKING:
+    from tombola.training.jobs import Job
 
 EXAMPLES = 10_000  # of the first epoch; with more, statistics hardly change
 
@@ -81,6 +84,20 @@ class NewStatistics:
 
     name: ClassVar[str] = "new_statistics"
     driver: ClassVar[str] = "tombola.training.statistics:StatisticsTaker"
+
+
+def untrained(job: Job, model: nn.Module) -> Job:
+    """Return the training of no step that a ticket is tested by as it is.
+
+    With batch norm its statistics are taken anew.
+
+    Args:
+        job: The ticket.
+        model: Has the ticket's layers.
+    """
+    if not statistics_layers(model):
+        return replace(job, last=job.first)
+    return replace(job, last=job.first, during=NewStatistics())
 
 
 class StatisticsTaker(Driver):
