@@ -38,7 +38,7 @@ class Layout:
 def lay_out(
     layout: Layout, evidence: Any, arms: Sequence[str] = (), own: Sequence[str] = ()
 ) -> Sheet:
-    """Return a page in the making: what all its sections show.
+    """Put a page together: what all its sections show, in their order.
 
     Args:
         layout: What the page is put together from.
@@ -50,22 +50,23 @@ def lay_out(
     Raises:
         ConfigError: There is no such section, it is none of this kind of page, or it failed.
     """
-    folds = dict(layout.folds)
+    names_by_fold = dict(layout.folds)
     if own:
-        folds["More"] = own
+        names_by_fold["More"] = own
     first = _contents(layout, layout.first, evidence)
-    below = []
-    for title, names in folds.items():
+    folds = []
+    for title, names in names_by_fold.items():
         contents = _contents(layout, names, evidence)
         if contents:
-            below.append(Fold(title, contents))
-    return Sheet(first, below, arms)
+            folds.append(Fold(title, contents))
+    return Sheet(first, folds, arms)
 
 
 def _contents(layout: Layout, names: Sequence[str], evidence: Any) -> list[Content]:
     """Return what the sections of these names show, without those that show nothing."""
     contents = []
     for name in names:
+        # A failure of a user's own section is told as that, and not as one of the page.
         with catalogue.own_code(name, "sections"):
             section = find(name, layout.of)
             content = content_of(section, evidence)

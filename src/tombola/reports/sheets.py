@@ -62,10 +62,8 @@ class Content:
     code: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        everything = (
-            self.sentences, self.figures, self.grids, self.links, self.facts, self.code
-        )  # fmt: skip
-        return any(everything)
+        texts = (self.sentences, self.links, self.facts, self.code)
+        return any((*texts, self.figures, self.grids))
 
 
 @dataclass(frozen=True)
@@ -90,15 +88,15 @@ class Sheet:
     ) -> None:
         self.first, self.folds = first, folds
         self._colours, self._marks = drawing.colours(arms), drawing.marks(arms)
-        contents = [*first, *(content for fold in folds for content in fold.contents)]
         self.figures: dict[str, Figure] = {}
-        for content in contents:
-            self.figures |= content.figures
-        # The tests hold every chart to Vega-Lite's schema; a page of thousands of results would
-        # wait for it each time.
-        self._specs = {
-            name: figure.chart.to_dict(validate=False) for name, figure in self.figures.items()
-        }
+        for contents in (first, *(fold.contents for fold in folds)):
+            for content in contents:
+                self.figures |= content.figures
+        self._specs: dict[str, dict[str, Any]] = {}
+        for name, figure in self.figures.items():
+            # The tests hold every chart to Vega-Lite's schema; a page of thousands of results would
+            # wait for it each time.
+            self._specs[name] = figure.chart.to_dict(validate=False)
         drawings = {name: _drawing(spec) for name, spec in self._specs.items()}
         self.drawings = _with_clips_from_one(drawings)
         # Names of arms may hold what has a meaning in a selector, so charts are numbered.
@@ -107,11 +105,11 @@ class Sheet:
 
     def files(self, formats: Sequence[Format]) -> dict[str, bytes]:
         """Return the charts as files of their own, by their places beside the page."""
-        return {
-            f"{FIGURES}/{name}.{kind}": _as(kind, drawn)
-            for name, drawn in self.drawings.items()
-            for kind in formats
-        }
+        files = {}
+        for name, svg in self.drawings.items():
+            for kind in formats:
+                files[f"{FIGURES}/{name}.{kind}"] = _as(kind, svg)
+        return files
 
     def html(self, title: str, question: Sequence[str] = ()) -> bytes:
         """Return the page.
@@ -120,15 +118,15 @@ class Sheet:
             title: Plain text: what the page is of.
             question: What it answers, plain text; its heading. The title if there is none.
         """
-        ids = {fold.title: f"fold-{index}" for index, fold in enumerate(self.folds)}
         menu = [f'<a href="#{_ANSWER}">Answer</a>']
-        menu += [f'<a href="#{ids[fold.title]}">{escape(fold.title)}</a>' for fold in self.folds]
         folds = []
-        for fold in self.folds:
-            inside = "".join(self._content(content) for content in fold.contents)
+        for index, fold in enumerate(self.folds):
+            place, name = f"fold-{index}", escape(fold.title)
+            menu.append(f'<a href="#{place}">{name}</a>')
+            inside = "".join(map(self._content, fold.contents))
             folds.append(
-                f"<details><summary>{escape(fold.title)}</summary>"
-                f'<div class="inside" id="{ids[fold.title]}">{inside}</div></details>'
+                f"<details><summary>{name}</summary>"
+                f'<div class="inside" id="{place}">{inside}</div></details>'
             )
         page = _PAGE.substitute(
             title=escape(title),
@@ -136,7 +134,7 @@ class Sheet:
             name=f'<p class="name">{escape(title)}</p>' if question else "",
             menu="".join(menu) if folds else "",
             question=escape(" ".join(question) or title),
-            first="".join(self._content(content) for content in self.first),
+            first="".join(map(self._content, self.first)),
             folds="".join(folds),
             scripts=self._scripts(),
         )
@@ -146,17 +144,16 @@ class Sheet:
         """Return what a section shows, in the order in which it is read."""
         heading = f"<h2>{escape(content.title)}</h2>" if content.title else ""
         parts = [heading, _said(content)]
-        parts += [self._figure(name, figure) for name, figure in content.figures.items()]
+        for name, figure in content.figures.items():
+            parts.append(self._figure(name, figure))
         for grid in content.grids:
             # What is called as its section is needs no name of its own.
-            named = grid.title != content.title
-            parts.append(_table(grid, self._arm, title=named))
+            parts.append(_table(grid, self._arm, title=grid.title != content.title))
         if content.facts:
-            rows = [
-                f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
-                for name, text in content.facts.items()
-            ]
-            parts.append(f"<dl>{''.join(rows)}</dl>")
+            rows = ""
+            for name, text in content.facts.items():
+                rows += f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
+            parts.append(f"<dl>{rows}</dl>")
         for name, text in content.code.items():
             if text:
                 parts.append(f"<h3>{escape(name)}</h3><pre tabindex=0>{escape(text)}</pre>")
@@ -181,13 +178,14 @@ class Sheet:
         """Return the name of an arm behind its mark in its colour."""
         if name not in self._colours:
             return escape(name)
-        drawn = _MARKS[self._marks[name]]
+        outline = _MARKS[self._marks[name]]
         return (
             '<span class="arm"><svg class="mark" viewBox="-6 -6 12 12" aria-hidden="true">'
-            f'<path d="{drawn}" fill="{self._colours[name]}"/></svg>{escape(name)}</span>'
+            f'<path d="{outline}" fill="{self._colours[name]}"/></svg>{escape(name)}</span>'
         )
 
     def _scripts(self) -> str:
+        """Return the scripts of the page, without the library if there is no chart."""
         options = _json({"renderer": "svg", "actions": False})
         calls = []
         for name, place in self._ids.items():
@@ -202,19 +200,20 @@ class Sheet:
 
 def _said(content: Content) -> str:
     """Return the sentences of a section, and its links behind the last one."""
-    links = [
-        f'<a href="{escape(_relative(path))}">{escape(name)}</a>'
-        for name, path in content.links.items()
-    ]
+    links = []
+    for name, path in content.links.items():
+        links.append(f'<a href="{escape(_relative(path))}">{escape(name)}</a>')
     linked = f'<p class="links">{" · ".join(links)}</p>' if links else ""
     if content.look != "notes":
         return paragraphs(content.sentences) + linked
-    lines = [f"<li>{escape(line)}</li>" for line in content.sentences]
-    shown, more = lines[:_MOST_NOTES], lines[_MOST_NOTES:]
+    notes = [f"<li>{escape(note)}</li>" for note in content.sentences]
+    if not notes:
+        return linked
+    shown, more = notes[:_MOST_NOTES], notes[_MOST_NOTES:]
     folded = ""
     if more:
         folded = f"<details><summary>{len(more)} more</summary><ul>{''.join(more)}</ul></details>"
-    return f"<ul>{''.join(shown)}</ul>{folded}{linked}" if lines else linked
+    return f"<ul>{''.join(shown)}</ul>{folded}{linked}"
 
 
 def _relative(path: str) -> str:
@@ -224,12 +223,12 @@ def _relative(path: str) -> str:
 
 def _colour_rules() -> str:
     """Return the rules of CSS that give the colours of charts on a dark page."""
-    found = dict(zip(drawing.PALETTE, drawing.ON_DARK, strict=True))
-    found |= dict(zip(drawing.LETTERS, drawing.ON_DARK, strict=True))
-    found |= {drawing.INK: "#e6e6e6", drawing.GREY: "#a5a9b0", drawing.PAPER: "#15171a"}
-    found |= {drawing.GRID: "#2e3238", drawing.PRUNED: "#5a5f66"}
+    on_dark = dict(zip(drawing.PALETTE, drawing.ON_DARK, strict=True))
+    on_dark |= dict(zip(drawing.LETTERS, drawing.ON_DARK, strict=True))
+    on_dark |= {drawing.INK: "#e6e6e6", drawing.GREY: "#a5a9b0", drawing.PAPER: "#15171a"}
+    on_dark |= {drawing.GRID: "#2e3238", drawing.PRUNED: "#5a5f66"}
     rules = []
-    for light, dark in found.items():
+    for light, dark in on_dark.items():
         rules.append(f'svg [fill="{light}" i]{{fill:{dark}}}')
         rules.append(f'svg [stroke="{light}" i]{{stroke:{dark}}}')
     return f"@media screen and (prefers-color-scheme: dark) {{{''.join(rules)}}}"
@@ -272,8 +271,9 @@ def _with_clips_from_one(drawings: Mapping[str, str]) -> dict[str, str]:
                 clips += 1
                 numbers[clip] = clips
 
-        def renumber(found: re.Match[str], numbers: Mapping[str, int] = numbers) -> str:
-            return f"{found[1]}{numbers[found[2]]}"
+        # As a default, because a closure would see the numbers of the last drawing.
+        def renumber(match: re.Match[str], numbers: Mapping[str, int] = numbers) -> str:
+            return f"{match[1]}{numbers[match[2]]}"
 
         numbered[name] = pattern.sub(renumber, svg)
     return numbered
@@ -285,10 +285,11 @@ def _as(kind: Format, drawing: str) -> bytes:
 
     if kind == "svg":
         return drawing.encode()
-    found: bytes = (
-        vl_convert.svg_to_png(drawing, scale=2) if kind == "png" else vl_convert.svg_to_pdf(drawing)
-    )
-    return found
+    if kind == "png":
+        png: bytes = vl_convert.svg_to_png(drawing, scale=2)
+        return png
+    pdf: bytes = vl_convert.svg_to_pdf(drawing)
+    return pdf
 
 
 def _version() -> str:
@@ -330,58 +331,64 @@ def _table(grid: Grid, arm: Callable[[str], str], *, title: bool) -> str:
         title: Whether its title stands above.
     """
     grid = filled(grid)
+    notes = "".join(f'<p class="below">{escape(note)}</p>' for note in grid.notes)
+    heads, classes, top = _columns(grid, arm)
+    row_of_heads = ""
+    for head, css in zip(heads, classes, strict=True):
+        row_of_heads += f'<th scope="col"{css}>{_in_one_piece(escape(head))}</th>'
+    body = ""
+    for row in grid.rows:
+        cells = ""
+        for index, (head, css, text) in enumerate(zip(heads, classes, row, strict=True)):
+            shown = arm(text) if head == "arm" else escape(text)
+            is_label = index < len(grid.labels)
+            cells += f'<th scope="row"{css}>{shown}</th>' if is_label else f"<td{css}>{shown}</td>"
+        # A row without a first label goes on with what the one above is about.
+        body += f"<tr{'' if row[0] else ' class=more'}>{cells}</tr>"
+    return (
+        (f"<h3>{escape(grid.title)}</h3>" if title else "")
+        + f'<div class="wide" role="region" aria-label="{escape(grid.title)}" tabindex="0">'
+        + f"<table><thead>{top}<tr>{row_of_heads}</tr></thead>"
+        + f"<tbody>{body}</tbody></table></div>{notes}"
+    )
+
+
+def _columns(grid: Grid, arm: Callable[[str], str]) -> tuple[list[str], list[str], str]:
+    """Return the heads of all columns, how each is set, and the row of the groups' names above
+    them, which is empty where they have none.
+    """
     named = any(name for name, _ in grid.groups)
-    heads, above, starts = list(grid.labels), [], set[int]()
+    heads = list(grid.labels)
+    starts = set[int]()
+    top = f'<td colspan="{len(heads)}"></td>'
     for name, of_group in grid.groups:
         if named:
             starts.add(len(heads))  # a gap before each group of columns
         if of_group:
-            above.append(
-                f'<th scope="colgroup" class="start" colspan="{len(of_group)}">{arm(name)}</th>'
-            )
+            span = f'colspan="{len(of_group)}"'
+            top += f'<th scope="colgroup" class="start" {span}>{arm(name)}</th>'
         heads += of_group
     classes = [_classes(head, index in starts) for index, head in enumerate(heads)]
-    top = f'<tr><td colspan="{len(grid.labels)}"></td>{"".join(above)}</tr>' if named else ""
-    row_of_heads = [
-        f'<th scope="col"{of_head}>{_in_one_piece(escape(head))}</th>'
-        for head, of_head in zip(heads, classes, strict=True)
-    ]
-    body = []
-    for row in grid.rows:
-        cells = []
-        for index, text in enumerate(row):
-            shown = arm(text) if heads[index] == "arm" else escape(text)
-            if index < len(grid.labels):
-                cells.append(f'<th scope="row"{classes[index]}>{shown}</th>')
-            else:
-                cells.append(f"<td{classes[index]}>{shown}</td>")
-        body.append(f"<tr{'' if row[0] else ' class=more'}>{''.join(cells)}</tr>")
-    notes = "".join(f'<p class="below">{escape(note)}</p>' for note in grid.notes)
-    return (
-        (f"<h3>{escape(grid.title)}</h3>" if title else "")
-        + f'<div class="wide" role="region" aria-label="{escape(grid.title)}" tabindex="0">'
-        + f"<table><thead>{top}<tr>{''.join(row_of_heads)}</tr></thead>"
-        + f"<tbody>{''.join(body)}</tbody></table></div>{notes}"
-    )
+    return heads, classes, f"<tr>{top}</tr>" if named else ""
 
 
 def _in_one_piece(head: str) -> str:
     """Keep what stands in brackets in one line, where a head takes two."""
-    return re.sub(r"\([^)]*\)", lambda found: found[0].replace(" ", "&nbsp;"), head)
+    return re.sub(r"\([^)]*\)", lambda match: match[0].replace(" ", "&nbsp;"), head)
 
 
 def _classes(head: str, is_start: bool) -> str:
     """Return how the cells of a column are set."""
-    found = ["start"] if is_start or head.startswith("at ") else []
+    classes = ["start"] if is_start or head.startswith("at ") else []
     if in_words(head) or not head:  # without a head it is the words on what stands before
-        found.append("left")
+        classes.append("left")
     if head in ("arm", "arms"):
-        found.append("names")
+        classes.append("names")
     elif len(head) > _LONG:
-        found.append("long")
+        classes.append("long")
     if head in ("", "verdict", "outcome"):
-        found.append("word")
-    return f' class="{" ".join(found)}"' if found else ""
+        classes.append("word")
+    return f' class="{" ".join(classes)}"' if classes else ""
 
 
 def _text(name: str) -> str:
@@ -402,7 +409,7 @@ def _library() -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON that cannot end the script it stands in."""
+    """Return JSON that cannot end the script it stands in."""
     return json.dumps(value).replace("<", "\\u003c")
 
 
