@@ -246,6 +246,15 @@ def density_x(records: Sequence[Mapping[str, Any]], *, titled: bool = True) -> a
     return alt.X("density:Q", title=title, **density_axis(records, reverse=True))
 
 
+def distinct(rows: Iterable[Mapping[str, Any]], field: str) -> list[str]:
+    """Return what a field of the rows may be, each once, in order of appearance.
+
+    >>> distinct([{"arm": "lth"}, {"arm": "colt-2"}, {"arm": "lth"}], "arm")
+    ['lth', 'colt-2']
+    """
+    return list(dict.fromkeys(row[field] for row in rows))
+
+
 def as_fractions(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
     """Return the densities of rows to be drawn, which are in percent, as an axis takes them."""
     return [{"density": row["density"] / 100} for row in rows]

@@ -34,6 +34,7 @@ from tombola.reports.drawing import (
     colours,
     density_axis,
     density_x,
+    distinct,
     inline,
     interval_of,
     legend_of,
@@ -774,7 +775,7 @@ def overlap(rows: Sequence[dict[str, Any]], arms: Sequence[str]) -> alt.LayerCha
     """
     from tombola.ground.extras import altair as alt
 
-    colour, shape = arm_encodings(arms, list(dict.fromkeys(row["arm"] for row in rows)))
+    colour, shape = arm_encodings(arms, distinct(rows, "arm"))
     last = max(row["round"] for row in rows)
     x = _round_axis(1, last, [0.5, last + 0.5])
 
@@ -876,7 +877,7 @@ def line(rows: Sequence[dict[str, Any]], metric: Metric = ACCURACY) -> alt.Layer
     """
     from tombola.ground.extras import altair as alt
 
-    names = list(dict.fromkeys(row["density"] for row in rows))
+    names = distinct(rows, "density")
     palette = ordered_colours(len(names))
     colour = alt.Color(
         "density:N",
@@ -924,11 +925,10 @@ def barrier(
         if record.get("barrier") is not None and record["density"] > 0:
             known.append(record)
     rows, means = _barrier_rows(known, metric)
-    names = list(dict.fromkeys(row["arm"] for row in rows))
     x = density_x(known)
     unit = f"{metric.points} of test {metric.error_title}".strip()
     y = alt.Y("barrier:Q", title=f"Barrier ({unit})")
-    colour, shape = arm_encodings(aggregate.arms(records), names)
+    colour, shape = arm_encodings(aggregate.arms(records), distinct(rows, "arm"))
     title = f"barrier, {metric.points}" if metric.points else "barrier"
     tip = alt.Tooltip("barrier:Q", title=title, format=".2f")
     over_means, over_replicates = alt.Chart(inline(means)), alt.Chart(inline(rows))

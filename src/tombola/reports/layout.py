@@ -66,7 +66,7 @@ def _contents(layout: Layout, names: Sequence[str], evidence: Any) -> list[Conte
     """Return what the sections of these names show, without those that show nothing."""
     contents = []
     for name in names:
-        # A failure of a user's own section is told as that, and not as one of the page.
+        # An error of a user's own section becomes one line that names it.
         with catalogue.own_code(name, "sections"):
             section = find(name, layout.of)
             content = content_of(section, evidence)

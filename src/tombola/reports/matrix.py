@@ -223,10 +223,8 @@ def _aligned(by_seed: Mapping[int, _Tickets]) -> list[dict[int, _Results]]:
 
 def _densest_first(tickets: _Tickets) -> list[_Results]:
     """Return the results of each ticket of a replicate; tickets of one density by round and arm."""
-    return [
-        tickets[ticket]
-        for ticket in sorted(tickets, key=lambda ticket: (-_density(tickets[ticket]), ticket))
-    ]
+    ordered = sorted(tickets, key=lambda ticket: (-_density(tickets[ticket]), ticket))
+    return [tickets[ticket] for ticket in ordered]
 
 
 def _references(first: Group, known: Sequence[Group], data: str) -> list[Group]:

@@ -28,6 +28,7 @@ from tombola.reports.drawing import (
     as_fractions,
     colours,
     density_x,
+    distinct,
     inline,
     panel,
     scale_of,
@@ -70,8 +71,8 @@ def differences(
     margin = metric.scale * max(margins, default=0.0)
     ends = _difference_ends(chosen, margin)
     rows = _difference_rows(chosen, ends)
-    pairs = list(dict.fromkeys(row["arms"] for row in rows))
-    firsts = list(dict.fromkeys(row["arm"] for row in rows))
+    pairs = distinct(rows, "arms")
+    firsts = distinct(rows, "arm")
     labels = [f"{percent(density)} %" for density in shown]
 
     def x(field: str) -> alt.X:
@@ -205,7 +206,7 @@ def costs(
             most = max(most, *(row["to"] for row in rows))
     panels = []
     for index, (density, rows) in enumerate(by_density.items(), start=1):
-        shown = list(dict.fromkeys(row["arm"] for row in rows))
+        shown = distinct(rows, "arm")
         along = {
             "title": "Full-data trainings" if index == len(by_density) else None,
             # Behind the longest bar there is room for its label.
@@ -264,16 +265,14 @@ def _cost_rows(
     values = {row.arm: row.value for row in aggregate.by_target(records, [density], metric=metric)}
     rows: list[dict[str, Any]] = []
     for reached in ledger.to_reach(records, density, made_of):
-        if reached.search is None or reached.this_ticket is None or reached.so_far is None:
-            continue
-        if reached.arm == DENSE:
+        ends = (reached.search, reached.this_ticket, reached.so_far)
+        if reached.arm == DENSE or None in ends:
             continue
         spread = values.get(reached.arm)
         begin = 0.0
-        ends = (reached.search, reached.this_ticket, reached.so_far)
-        for (part, dark), end in zip(_PARTS.items(), ends, strict=True):
+        for (part, dark), total in zip(_PARTS.items(), ends, strict=True):
             # Each total is counted by itself, and a bar must not run backwards.
-            end = max(begin, end)
+            end = max(begin, total or 0.0)
             rows.append(
                 {
                     "arm": reached.arm,
@@ -564,7 +563,7 @@ def weights(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> alt.VConcat
     Source:
         COLT, arXiv:2212.12770, Fig. 1.
     """
-    shown = list(dict.fromkeys(row["arm"] for row in rows))
+    shown = distinct(rows, "arm")
     panels = []
     for arm in shown:
         bars = []
