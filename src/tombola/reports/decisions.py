@@ -373,6 +373,7 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
         for condition in (as_good, in_time):
             if condition.paired:
                 bounds[condition.of] = condition.bound
+    # The bounds are the same in every row, so they stand in the heads.
     first, second = f"{metric.title} - dense", "early stop - dense"
     beyond = ">" if metric.higher else "<"
     if metric.test in bounds:
@@ -431,6 +432,7 @@ def _right(asked: Asked, arm: str, replicate: int, value: Value) -> NDArray[np.f
         if right is None:
             return None
         parts.append(share * right)
+    # A value between two rounds has a share of each, and so has every example.
     weighted: NDArray[np.float64] = np.sum(parts, axis=0)
     return weighted
 
@@ -987,6 +989,7 @@ def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
     stable, as text.
     """
     rows: list[list[str]] = []
+    # Fractions are shown as errors, of which more is worse; other metrics as they are.
     worst = min if metric.higher and not metric.fraction else max
     for arm in connected(records):
         by_round: dict[int, list[Record]] = {}

@@ -158,30 +158,22 @@ def pace_lines(records: Sequence[Record], asked: Asked = NOTHING) -> list[str]:
     return lines
 
 
-def grids(
-    records: Sequence[Record], asked: Asked = NOTHING, *, briefly: bool = False
-) -> list[Grid]:
-    """Return the tables as text, without those that would have no rows.
-
-    Args:
-        records: Of the whole experiment.
-        asked: What is to be decided.
-        briefly: The tables of the metric, costs and verdicts alone, as a terminal shows them.
-    """
-    tables = [*recorded_grids(records, asked), decisions.verdict_grid(records, asked)]
-    if not briefly:
-        tables += [
-            decisions.comparison_grid(records, asked),
-            decisions.paper_grid(records, asked),
-            decisions.cost_grid(records, asked),
-            decisions.budget_grid(records, asked),
-            decisions.overlap_grid(records, asked),
-            decisions.barrier_grid(records, asked.metric),
-            masks.similarity_grid(records, asked),
-            masks.collapse_grid(records, asked),
-            inference.inference_grid(records, asked),
-            stop_grid(records, asked.at, asked.metric),
-        ]
+def grids(records: Sequence[Record], asked: Asked = NOTHING) -> list[Grid]:
+    """Return the tables as text, without those that would have no rows."""
+    tables = [
+        *recorded_grids(records, asked),
+        decisions.verdict_grid(records, asked),
+        decisions.comparison_grid(records, asked),
+        decisions.paper_grid(records, asked),
+        decisions.cost_grid(records, asked),
+        decisions.budget_grid(records, asked),
+        decisions.overlap_grid(records, asked),
+        decisions.barrier_grid(records, asked.metric),
+        masks.similarity_grid(records, asked),
+        masks.collapse_grid(records, asked),
+        inference.inference_grid(records, asked),
+        stop_grid(records, asked.at, asked.metric),
+    ]
     return [grid for grid in tables if grid.rows]
 
 
