@@ -91,8 +91,8 @@ def h1() -> Claim:
         for arm in ("as-trained", "gradual")
     )
     seen = (
-        f"at 5 %, all at the end: pruned and trained on {network}, its mask from the start {mask}; "
-        "nothing is shown to be above dense, by either rule"
+        f"at 5 %, all at the end: pruned while training {network}, its mask from the start {mask}; "
+        "no arm is shown to be above dense, by either rule"
     )
     return Claim("H1", "every method improves on dense down to 5 %", statements, seen, [gradual])
 
@@ -108,15 +108,15 @@ def h2() -> Claim:
         equal.append(alike(f"at {density} %", difference, MARGIN_MNIST))
     small_rate = rates.to_arm("0.003", "reinitialised", "51.2 %")
     equal.append(alike("at a rate of 0.003 at 51 %", small_rate, MARGIN_MNIST))
-    seen = f"it does {ahead[0]} and {ahead[2]}, but also {equal[1]} and {equal[2]}"
-    text = "the original initialisation beats others only between 10 and 2 %"
+    seen = f"it is ahead {ahead[0]} and {ahead[2]}, but also {equal[1]} and {equal[2]}"
+    text = "the original initialisation beats new ones only between 10 and 2 %"
     return Claim("H2", text, [*ahead, *equal], seen, [gradual, rates])
 
 
 def h3() -> Claim:
     """No difference: none of more than the margin."""
     difference = gradual.difference("gradual", "reinitialised", 1, "at the end")
-    seen = f"original minus other {estimate(difference, 1)}"
+    seen = f"original minus new initialisation {estimate(difference, 1)}"
     text = "no difference between initialisations at 1 %"
     return Claim("H3", text, [alike("", difference, MARGIN_MNIST)], seen, [gradual])
 
@@ -130,7 +130,7 @@ def h4() -> Claim:
             mask = above("", gradual.difference("as-trained", "gradual", density, rule))
             statements.append(All((dense, mask)))
             parts.append(f"{density} % {rule} {dense} and {mask}")
-    text = "the network pruned and trained on is best at high densities"
+    text = "the network pruned while training is best at high densities"
     seen = f"minus dense, and minus its mask trained from the start: {'; '.join(parts)}"
     return Claim("H4", text, statements, seen, [gradual])
 
@@ -158,7 +158,7 @@ def h6() -> Claim:
     statements = [above("accuracy at the early stop", early), above("at the end", end), ratio]
     sooner = lenet_300_100.sooner("dense", "21.1 %")
     seen = f"{_listed(statements)}, fewer in {sooner} of 5 replicates"
-    text = "at 21.1 % it is so with an earlier early stop"
+    text = "at 21.1 % it is more accurate and stops earlier"
     return Claim("H6", text, statements, seen, [lenet_300_100])
 
 
@@ -169,7 +169,7 @@ def h7() -> Claim:
         alike("at the early stop", early, MARGIN_MNIST),
         alike("at the end", end, MARGIN_MNIST),
     ]
-    seen = f"{supported('it is better still', above('', early))}: {_listed(statements)}"
+    seen = f"{supported('it is still better', above('', early))}: {_listed(statements)}"
     return Claim("H7", "at 3.6 % it equals dense", statements, seen, [lenet_300_100])
 
 
@@ -189,8 +189,8 @@ def h8() -> Claim:
         slower.append(_ratio(density, lenet_300_100.steps("reinitialised", density)))
     worse = _ahead_at_early_stop("reinitialised")
     seen = (
-        f"original over other initialisation, early-stop steps: {_listed(slower)}; original minus "
-        f"other, accuracy there: {_listed(worse)}"
+        f"original over new initialisation, early-stop steps: {_listed(slower)}; original minus "
+        f"new, accuracy at the early stop: {_listed(worse)}"
     )
     text = "re-initialised it learns slower and is less accurate"
     return Claim("H8", text, [*slower, *worse], seen, [lenet_300_100])
@@ -206,8 +206,8 @@ def h9() -> Claim:
 def h10() -> Claim:
     """It takes another scale."""
     seen = (
-        "not tried: 330 trainings of 30,000 steps, `recipes/cifar10-resnet20-warmup.yaml`, are 24 "
-        "days on two cores"
+        "not run: 330 trainings of 30,000 steps, `recipes/cifar10-resnet20-warmup.yaml`, would take "
+        "24 days on two cores"
     )
     return Claim("H10", "deeper networks need warmup at a high rate", [], seen)
 
@@ -216,10 +216,10 @@ def h13() -> Claim:
     """Between the two rates that are trained out; see the section for the others."""
     farther = Statement("", tuple(rates.farther("0.1", "0.03")), "above", form=_to_three)
     seen = (
-        f"distance at 0.1 minus that at 0.03: {farther}; at 0.003 and 0.01 as many steps are too "
-        "few to be trained out"
+        f"distance at 0.1 minus that at 0.03: {farther}; at 0.003 and 0.01 the same number of "
+        "steps is too few for convergence"
     )
-    text = "weights end nearer to their initial values at small rates"
+    text = "weights stay closer to their initial values at small rates"
     return Claim("H13", text, [farther], seen, [rates])
 
 
@@ -252,7 +252,7 @@ def h17() -> Claim:
         parts.append(f"to {100 * density:.0f} % {soon} and {later}")
         if density == 0.5:
             statements += [soon, later]
-    text = "the disruption by pruning (to 50 %) itself improves accuracy"
+    text = "the disruption by pruning (to 50 %) improves accuracy by itself"
     seen = f"cut minus not cut, 100 and 300 steps after one cut: {'; '.join(parts)}"
     return Claim("H17", text, statements, seen, [branches])
 
@@ -283,7 +283,7 @@ def c2() -> Claim:
     ):
         statements.append(above(name, differences(section.FOLDER, "colt-2", "lth", 0.2), -margin))
     seen = f"COLT-2 minus LTH at 20 %: {_listed(statements)}"
-    text = "as accurate as LTH or better at equal sparsity"
+    text = "at least as accurate as LTH at equal sparsity"
     return Claim("C2", text, statements, seen, [cifar10_conv3, causes, mnist_lenet5])
 
 
@@ -301,7 +301,7 @@ def c4() -> Claim:
     for name, section in (("CIFAR-10", cifar10_conv3), ("Fashion-MNIST", causes)):
         statements.append(_fewer_rounds(name, section.FOLDER, "colt-2", "matched"))
         lower.append(below(name, differences(section.FOLDER, "colt-2", "matched", 0.2)))
-    seen = f"as many, by construction; accuracy at 20 % minus that IMP's: {_listed(lower)}"
+    seen = f"equally many, by construction; accuracy at 20 % minus that of IMP: {_listed(lower)}"
     text = "fewer rounds than IMP at its own pace"
     return Claim("C4", text, statements, seen, [cifar10_conv3, causes])
 
@@ -319,8 +319,9 @@ def c5() -> Claim:
         strong.append(Statement(name, shares, "above", CHANCE + STRONG * (1 - CHANCE), _frequency))
     orders = _frequency(agreement(causes.FOLDER, "by-seeds"))
     seen = (
-        f"how often a weight that one prunes is pruned by the other ({CHANCE} by chance; strongly: "
-        f"half of the way from there to 1): {_listed(more)}; two orders of the same data {orders}"
+        f"how often a weight that one prunes is also pruned by the other ({CHANCE} by chance; "
+        f"strongly: half of the way from there to 1): {_listed(more)}; two orders of the same data "
+        f"{orders}"
     )
     text = "the partitions' tickets are strongly correlated"
     sections = [cifar10_conv3, mnist_lenet5, causes, halves]
@@ -329,7 +330,7 @@ def c5() -> Claim:
 
 def c6() -> Claim:
     """What a round keeps."""
-    fewer = below("a round keeps, in points", causes.faster_by_classes())
+    fewer = below("kept per round, in points", causes.faster_by_classes())
     text = "a split by classes prunes faster than one by examples"
     return Claim("C6", text, [fewer], str(fewer), [causes])
 
@@ -364,7 +365,7 @@ def c9() -> Claim:
     better = above("COLT-2's minus LTH's", transfer.both_ways("colt-2", "lth"))
     lost = estimate(transfer.to_those_found_there())
     seen = (
-        f"both directions pooled: {ahead}, {better}; LTH's minus those found on the target {lost}"
+        f"both directions pooled: {ahead}, {better}; LTH's minus tickets found on the target {lost}"
     )
     text = "tickets transfer, COLT's better than LTH's"
     return Claim("C9", text, [ahead, better], seen, [transfer])
@@ -384,8 +385,8 @@ def c11() -> Claim:
     above_chance, start = uneven.pruned_alike()
     more = Statement("", tuple(above_chance), "above", form=_to_three)
     seen = (
-        f"Jaccard at 17 % density, minus that by chance in each layer: {more}; but each is more "
-        f"like the weights that were smallest before training, by {_to_three(start)}"
+        f"Jaccard at 17 % density, minus that by chance in each layer: {more}; but each overlaps "
+        f"more with the weights that were smallest before training, by {_to_three(start)}"
     )
     text = "COLT and LTH prune similar weights at high sparsity"
     return Claim("C11", text, [more], seen, [uneven])
@@ -396,7 +397,7 @@ def c12() -> Claim:
     colt, lth = (collapse.left(arm) for arm in ("colt-2", "lth"))
     fewer = Statement("", tuple(minus(colt, lth)), "below", form=_to_one)
     seen = (
-        f"weights left, of 60,630, before a layer is empty: COLT-2 {', '.join(map(str, colt))}, "
+        f"weights left of 60,630 before a layer is empty: COLT-2 {', '.join(map(str, colt))}, "
         f"LTH {', '.join(map(str, lth))}: {fewer}"
     )
     return Claim("C12", "less layer collapse", [fewer], seen, [collapse])
@@ -411,7 +412,7 @@ def c13() -> Claim:
     lth, matched = (estimate(uneven.gap(arm, 0.2)) for arm in ("lth", "matched"))
     seen = (
         f"COLT-2 minus dense {_listed(statements)}; LTH at 20 % {lth}, matched IMP {matched}, "
-        "whose test accuracy is higher, too"
+        "whose test accuracy is also higher"
     )
     text = "the gap between training and validation stays or shrinks at 85 to 92 % sparsity"
     return Claim("C13", text, statements, seen, [uneven])

@@ -16,25 +16,24 @@ TOP = f"""
 
 # Findings
 
-What runs of tombola have shown. Every result on this page, and every answer to a claim, is computed
+What experiments with tombola have shown. Every result on this page, and every answer to a claim, is computed
 from the records in [docs/findings](findings): `make findings` regenerates this page, and a test
 compares the two. A finding that contradicts a paper is reported like any other.
 
 **What all intervals are conditional on.** "±" is the sample standard deviation over replicates;
 brackets are 95 % t intervals of paired differences, in points of test accuracy unless stated
-otherwise. Replicates differ only in their seed: initial weights, data order, partitions. All
+otherwise. Replicates differ only in their seed, which sets initial weights, data order and partitions. All
 replicates of a run share *one* training subset, *one* validation split and *one* test set (only the
 finding on uneven classes redraws examples), so the intervals do not say what other data would give.
 There are three replicates, five for LeNet-300-100, for Conv-3 on CIFAR-10 and for
 gradual pruning and its branches. Intervals are not corrected for multiple comparisons: of twenty
-differences that are truly zero, about one appears significant. Most trainings are 1 to 10 % as long
-as the papers';
-each section says how far.
+differences that are truly zero, about one appears significant. Most trainings are 1 to 10 % as
+long as the papers'; each section gives the details.
 
 **How a claim is answered.** A claim is turned into one or more statements about a mean difference.
 A statement is *shown* if the interval is on the claimed side, *contradicted* if it is on the other,
-and *undecided* otherwise. "As accurate as" and "no difference" mean to {MARGIN_MNIST} points on
-MNIST and to {MARGIN:.0f} point elsewhere, the margins of the recipes. A statement about rounds is
+and *undecided* otherwise. "As accurate as" and "no difference" mean within {MARGIN_MNIST} points on
+MNIST and within {MARGIN:.0f} point elsewhere, the margins of the recipes. A statement about rounds is
 shown if it holds in every replicate.
 
 | answer | statements |
@@ -43,11 +42,11 @@ shown if it holds in every replicate.
 | reproduced in part | some are shown, none is contradicted |
 | refuted in part | some are shown, some contradicted |
 | refuted | some are contradicted, none is shown |
-| not testable at this scale | none is decided, or it takes another scale |
+| not testable at this scale | none is decided, or the claim needs another scale |
 
 ## The claims, one by one
 
-The claims of the two documents that tombola started from: Havinga & Sawhney (H, including what they
+The claims come from the two documents that tombola started from: Havinga & Sawhney (H, including what they
 report from others) and COLT (C, arXiv:2212.12770). H11, H12 and H15 need features that do not exist
 yet.
 """

@@ -248,9 +248,7 @@ def test_the_first_layer_is_never_the_one_that_is_empty():
     assert reasons.count("conv2") == 5
     assert reasons.count("fc2") == 1
     assert "conv1" not in reasons
-    said = (
-        "Of 6 searches that ended so conv2 was empty first in 5, fc2 in 1; the first layer in none."
-    )
+    said = "Of 6 searches that ended this way, conv2 was empty first in 5, fc2 in 1; the first layer in none."
     assert said in " ".join(sections.collapse.text().split())
 
 

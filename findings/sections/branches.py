@@ -88,7 +88,7 @@ def text() -> str:
         taken.append(f"{min(shares):.0f} to {max(shares):.0f} %")
     at_half = [above("", effect(GRADUAL, 0.5, after)) for after in (100, 300)]
     little = supported(
-        "What a cut on the way to 50 % is worth is not decided", *at_half, state="undecided"
+        "The effect of a cut on the way to 50 % is not decided", *at_half, state="undecided"
     )
     # What the rule would say if the claim were about all densities, for the text.
     at_all_densities = []
@@ -108,14 +108,14 @@ python -m findings.branches
 ```
 
 Havinga & Sawhney see in one training that a cut first disturbs accuracy and then raises it (H17,
-their figure 7b). Whether the cut does so is a question about two futures of one state. So training
+their figure 7b). Whether the cut is the cause is a question about two futures of one state. So training
 is branched: cut or not cut, then continued with the same weights, optimiser moments and data order,
 and without another cut. Setting and seeds are those of the finding
 on gradual pruning (five replicates); branch points are steps {", ".join(map(str, BRANCHES))} of
 4,300. Two trainings are branched: the dense one, whose layers are cut to a density at once,
-and one on its way to that density, where the cut is the schedule's own: it takes {taken[0]} of
-what is left on the way to 50 %, {taken[1]} to 20 %, {taken[2]} to 10 %, {taken[3]} to 5 %. 29
-November 2026, torch 2.14, shared cores, about half an hour of one. Records are in
+and one on its way to that density, where the cut is the schedule's own: it removes {taken[0]} of
+the remaining weights on the way to 50 %, {taken[1]} to 20 %, {taken[2]} to 10 %, {taken[3]} to 5 %. 29
+November 2026, torch 2.14, shared cores, about half an hour on one core. Records are in
 [findings/mnist-lenet5-branches](findings/mnist-lenet5-branches), the script is
 `findings/branches.py`.
 
@@ -128,7 +128,7 @@ Then networks on the way to a density, with one cut of the schedule:
 
 {parts[1]}
 
-H17 is asked at 50 %, the density of their figure; asked at all four, the rule would say
+H17 is evaluated at 50 %, the density of their figure; over all four densities, the rule would give
 "{everywhere}". {little}: the intervals end at {most:+.2f}. {longer}. The effect of the whole
 schedule is another question: at step {STEP:,}, after its last cut, validation accuracy is
 {"; ".join(along)}, relative to the dense network at that step.

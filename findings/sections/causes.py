@@ -29,21 +29,21 @@ ARMS = {
     "lth": "IMP at 20 %",
     "matched": "IMP at COLT-2's counts",
     "matched-per-layer": "IMP at COLT-2's counts in each layer",
-    "by-seeds": "two cuts of all data, other data orders",
+    "by-seeds": "two trainings on all data, in different orders",
     "one-shot": "the dense network cut once",
-    "lr-rewind": "trained on, not reset",
+    "lr-rewind": "trained further, not rewound",
     "by-examples": "halves of the examples",
     "full-head": "halves of the classes, labels and outputs kept",
-    "union": "what either half keeps, COLT-2's count",
-    "equal-steps": "COLT-2, each half trained twice as long",
+    "union": "weights that either half keeps, at COLT-2's count",
+    "equal-steps": "COLT-2, each half trained for twice as long",
     "colt-2": "halves of the classes",
     "at-end": "each half searched alone, intersected at the end",
     "colt-3": "thirds of the classes",
     "colt-4": "quarters of the classes",
     "shuffled": "COLT-2's masks and weights shuffled",
-    "reinitialised": "COLT-2's masks, other weights",
+    "reinitialised": "COLT-2's masks, new initial weights",
     "real-and-random": "one real cut, one at random",
-    "random-ticket": "drawn, COLT-2's counts in each layer",
+    "random-ticket": "random masks, COLT-2's counts in each layer",
 }
 HALVES = {
     "colt-2": "halves of the classes",
@@ -107,15 +107,15 @@ def text() -> str:
     headline = "**IMP at COLT-2's own pace is more accurate than COLT-2, in every replicate**"
     headline = supported(headline, *lower)
     others = [below("", to_matched(arm)) for arm in ("full-head", "union", "equal-steps")]
-    cause = supported("**It is the classes.**", *others, above("", halves))
+    cause = supported("**The cause is the division by classes.**", *others, above("", halves))
     against = {}
     for arm in ("equal-steps", "full-head", "union", "by-seeds", "matched-per-layer"):
         against[arm] = estimate(to_matched(arm))
-    two_cuts = "That two cuts cost nothing by themselves is not shown"
+    two_cuts = "It is not shown that two cuts cost nothing by themselves"
     two_cuts = supported(two_cuts, above("", to_matched("by-seeds")), state="undecided")
     to_random = (
-        "That COLT-2's tickets are better than random ones of the same counts in each layer is not "
-        "settled by three replicates"
+        "Three replicates do not decide whether COLT-2's tickets are better than random ones with the "
+        "same counts in each layer"
     )
     to_random = supported(to_random, above("", drawn), state="undecided")
     return f"""
@@ -124,8 +124,8 @@ tombola run recipes/causes.yaml --replicates 3
 ```
 
 20,000 training images of Fashion-MNIST (5,000 for validation, 10,000 for testing), LeNet-5 (60,630
-prunable weights), Adam 1.2e-3 without a schedule, batch 60, 6 epochs (2,004 steps) a training,
-final weights, rewinding to the initial state, to below 20 % of the weights; three replicates, run
+prunable weights), Adam 1.2e-3 without a schedule, batch 60, 6 epochs (2,004 steps) per training,
+final weights, rewinding to the initial state, down to below 20 % of the weights; three replicates, run
 one after the other and merged. 25 November 2026, two cores, torch 2.14, 65 minutes, with other work
 running. Accuracies at 50 and 20 % are interpolated, for each replicate, between the rounds on both
 sides, linearly in the logarithm of the density. The packed run, and what each round's candidates
@@ -142,18 +142,18 @@ training as `lr-rewind`.
 {headline}, with the same rounds and the same samples seen in the search. IMP's tickets are above
 the dense network at 20 % ({estimate(differences(FOLDER, "matched", "dense", 0.2))}).
 
-{cause} What costs accuracy is not that each half has half the steps (`equal-steps`
-{against["equal-steps"]}), nor the heads (`full-head` {against["full-head"]}), nor that an
-intersection is taken (`union` {against["union"]}): with any one of these changed, COLT-2 is still
+{cause} Accuracy is not lost because each half has half the steps (`equal-steps`
+{against["equal-steps"]}), nor because of the heads (`full-head` {against["full-head"]}), nor because of the
+intersection (`union` {against["union"]}): with any one of these changed, COLT-2 is still
 below `matched`. Halves of the examples are ahead of halves of the classes by {estimate(halves)}.
-{two_cuts}: `by-seeds` is at {against["by-seeds"]}, which leaves room for half a point. Accuracy is
+{two_cuts}: `by-seeds` is at {against["by-seeds"]}, which does not exclude half a point. Accuracy is
 lost because each cut keeps what half of the classes needs, without regard to the other half.
 
-**Which weights are kept, or how many where?** With COLT-2's count in each layer IMP is at
-{against["matched-per-layer"]} to IMP without. {to_random}: {estimate(drawn)} at 20 %.
+**Which weights are kept, or how many in each layer?** IMP with COLT-2's count in each layer is at
+{against["matched-per-layer"]} relative to IMP without. {to_random}: {estimate(drawn)} at 20 %.
 
-**How much do the halves agree?** A weight that one half prunes is pruned by the other with
-frequency {listed(agree)}. By chance it would be 0.15, and {agreement_by_chance("colt-2"):.2f}
-when chance is taken layer by layer. On MNIST the halves of the classes have
+**How much do the halves agree?** A weight that one half prunes is also pruned by the other with
+frequency {listed(agree)}. Chance would give 0.15, or {agreement_by_chance("colt-2"):.2f}
+when computed layer by layer. On MNIST the halves of the classes have
 {estimate(agreement("mnist-lenet5", "colt-2"), sign=False)}.
 """

@@ -65,7 +65,7 @@ def _numbers() -> str:
         row += [spread(values(FOLDER, arm, density)) for density in DENSITIES]
         row.append(distinct(rounds_to(FOLDER, arm, 0.2)))
         rows.append(row)
-    heads = ["arm", "kept a round", "at 50 %", "at 35 %", "at 20 %", "rounds to below 20 %"]
+    heads = ["arm", "kept per round", "at 50 %", "at 35 %", "at 20 %", "rounds to below 20 %"]
     return table(heads, rows)
 
 
@@ -89,7 +89,7 @@ def text() -> str:
     headline = "**COLT-2's tickets are worse than IMP's at the same counts, in every replicate.**"
     headline = supported(headline, *lower)
     above_dense = (
-        "IMP's are *more* accurate than the dense network at all three, in so short a training"
+        "IMP's are *more* accurate than the dense network at all three, in this short training"
     )
     above_dense = supported(above_dense, *higher)
     agree = estimate(agreement(FOLDER, "colt-2"), 3, sign=False)
@@ -123,15 +123,15 @@ Paired differences in points:
 {headline}
 {above_dense}.
 
-**The two halves agree nearly as if by chance.** A weight that one half prunes is pruned by the
-other with frequency {agree}, by chance 0.15.
+**The two halves agree almost as little as chance predicts.** A weight that one half prunes is also pruned by
+the other with frequency {agree}; chance gives 0.15.
 
-**Time.** To below 20 % COLT-2's search takes {ratio_estimate(time("lth", "search"))} of LTH's
+**Time.** To get below 20 %, COLT-2's search takes {ratio_estimate(time("lth", "search"))} of LTH's
 seconds; with all evaluations {ratio_estimate(time("lth", "so_far"))}, since LTH's next round is also
-the evaluation of the last. Matched IMP searches as fast: COLT-2 takes
+the evaluation of the previous one. Matched IMP searches as fast: COLT-2 takes
 {ratio_estimate(time("matched", "search"))} of its seconds.
 
-This does not say what 50 epochs would give. Each half is trained for half the steps, which matters
+This does not show what 50 epochs would give. Each half is trained for half the steps, which matters
 more in short trainings; on Fashion-MNIST (above), COLT-2 with twice the steps stays below IMP as
 well.
 """

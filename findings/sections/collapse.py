@@ -84,10 +84,10 @@ have one, by replicate:
 
 {table(heads, rows)}
 
-All four layers hold on until {smallest} to {largest} weights are left, whatever the arm. Of
-{ended.total()} searches that ended so {most} was empty first in {number}, {listed(others)}; the
+All four layers keep weights until {smallest} to {largest} weights are left, in every arm. Of
+{ended.total()} searches that ended this way, {most} was empty first in {number}, {listed(others)}; the
 first layer in none. Whether COLT-2 collapses later than LTH (C12) is not decided: its last tickets
-have {estimate(minus(left("colt-2"), left("lth")), 1)} weights more. A network of a dozen weights is
+have {estimate(minus(left("colt-2"), left("lth")), 1)} more weights. A network of a dozen weights is
 of no use, so this answers the claim as stated, not whether layers of a larger model become too thin
 earlier. The dense network has {spread(values(FOLDER, "dense", 1.0))} %;
 {behind} by {estimate(at_10, sign=False)} points at 10 % and by {estimate(at_1, sign=False)} at 1 %.

@@ -47,7 +47,7 @@ smaller for winning tickets of convolutional networks (H16).
 
 {table(["", "ticket", "at 50 %", "at 20 %"], rows, left=2)}
 
-The gap of LTH's tickets is nowhere shown to be smaller; where it differs, it is larger:
+The gap of LTH's tickets is never shown to be smaller; where it differs, it is larger:
 {supported("on all three at 20 %", *larger)},
 {at_half} too. Trainings are short here; the papers train longer.
 {colt}.

@@ -9,9 +9,9 @@ DENSITIES = {50: 1, 20: 2, 10: 3, 5: 4, 2: 5, 1: 6}  # percent, and their rounds
 COMPARED = (50, 20, 10, 5)
 RULES = {"at the end": "test_accuracy", "at the best step": "test_accuracy_early"}
 ARMS = {
-    "as-trained": "pruned and trained on",
+    "as-trained": "pruned while training",
     "gradual": "its mask, original initialisation",
-    "reinitialised": "its mask, other weights",
+    "reinitialised": "its mask, new weights",
     "random-ticket": "random ticket",
 }
 PAIRS = (
@@ -75,14 +75,14 @@ def text() -> str:
         "network at 5 %"
     )
     below_dense = supported(below_dense, *at_five)
-    ahead = "The original initialisation is ahead of others from 20 % on"
+    ahead = "The original initialisation is ahead of new ones at 20 and 10 %"
     ahead = supported(ahead, *from_twenty)
     return f"""
 ```
 tombola run recipes/mnist-lenet5-gradual.yaml
 ```
 
-All of MNIST (55,000 training, 5,000 validation images), LeNet-5, every layer pruned alike along Zhu
+All of MNIST (55,000 training, 5,000 validation images), LeNet-5, every layer pruned equally along Zhu
 & Gupta's cubic schedule, including the output layer, Adam 1.2e-3, batch 128, 10 epochs (4,300
 steps;
 cuts every 100 steps up to three quarters), as in Havinga & Sawhney's figures 6 and 7, with the
@@ -100,7 +100,7 @@ percent. {_accuracies("at the end")}
 
 ![Test accuracy by density](findings/mnist-lenet5-gradual/boxes.svg)
 
-In the picture, as in the paper's, the network that was pruned and trained on is shown at its end,
+In the figure, as in the paper's, the network that was pruned while training is shown at its end,
 all others at their best step.
 
 Paired differences in points:
@@ -108,8 +108,8 @@ Paired differences in points:
 {_differences()}
 
 - {below_dense}, by both rules (H1).
-- {ahead}; at 5 % the spread of the other weights hides it. At 2 and 1 % the difference is
+- {ahead}; at 5 % the spread of the new ones hides it. At 2 and 1 % the difference is
   {estimate(at_two, 1)} and {estimate(at_one, 1)} at the end (H2, H3).
 - The choice of rule decides the sign of most differences to dense at 50 to 10 % (H4): at the end,
-  the dense network is further past its best step than the networks pruned on the way.
+  the dense network is further past its best step than the networks pruned while training.
 """

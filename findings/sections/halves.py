@@ -73,7 +73,7 @@ def text() -> str:
     heads += ["both keep", "by chance", "overlap", "overlap - matched"]
     halves = pooled(*(minus(accuracy(arm, 7), accuracy("lth", 7)) for arm in HALVES))
     in_every_round = [below("", to_matched(index)) for index in ROUNDS]
-    overlap = "what both keep is worse than IMP with as many weights in every round"
+    overlap = "the weights that both keep are worse than IMP with as many weights, in every round"
     overlap = supported(overlap, *in_every_round)
     alike, chance, start = pruned_alike([4, 4])
     kept = both_keep(7)
@@ -88,7 +88,7 @@ COLT's table I: each half of the classes is searched separately (20 % per round,
 its tickets, and the weights that both halves keep, are trained on all classes. The paper does it
 with ResNet-18 on
 CIFAR-100 and 50 epochs, to 79.9 % sparse (72.4 and 72.3 %; overlap 95.0 % sparse, 69.1 %); here it
-is LeNet-5 on 20,000 images of Fashion-MNIST, 6 epochs (2,004 steps) a training, Adam 1.2e-3, final
+is LeNet-5 on 20,000 images of Fashion-MNIST, 6 epochs (2,004 steps) per training, Adam 1.2e-3, final
 weights, three replicates. 26 November 2026, two cores, torch 2.14, 19 minutes. The packed run is
 in [findings/fashion-mnist-halves](findings/fashion-mnist-halves).
 
@@ -105,7 +105,7 @@ independently; `matched` is IMP at the overlap's counts.
 {overlap}.
 
 **Two finished tickets overlap more than by chance** (C5): {mean(kept[0])} % of the weights are in
-both in round 7, {mean(kept[1])} % by chance. But tickets made without training would, too: in
+both in round 7, {mean(kept[1])} % by chance. But so would tickets made without training: in
 round 4 the pruned weights of the two halves have a Jaccard index of {alike:.3f}, by chance
 {chance:.3f}, and each shares {start:.3f} with those that were *smallest before training*. In the
 paper 5.0 % are in both and chance is 4.0 %.

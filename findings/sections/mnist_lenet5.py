@@ -77,7 +77,7 @@ weights: convolutions and linear layers without the output layer), Adam 1.2e-3, 
 per training, final weights, rewinding to the initial state, three replicates. COLT-2 prunes 15 % in
 each of two random halves of the classes, LTH 20 %; `matched` is IMP with exactly COLT-2's number
 of weights after every round. 23 November 2026, two CPU cores, torch 2.15; 47 minutes on a machine
-that was doing other work too, so seconds mean little. The packed run is in
+that was also doing other work, so seconds mean little. The packed run is in
 [findings/mnist-lenet5](findings/mnist-lenet5); it was made before runs could be packed, and
 converted later (`findings/convert.py`), so it lacks the costs of each training and the weights of
 each layer.
@@ -87,8 +87,8 @@ each layer.
 ![Test accuracy over density](findings/mnist-lenet5/accuracy.svg)
 
 **COLT-2 keeps {mean(kept, 1)} % of the weights per round**; two independent cuts of 15 % would keep
-72.25 %, two equal ones 85 %. A weight that one half prunes is pruned by the other with frequency
-{estimate(agree, sign=False)}, by chance over the whole model 0.15.
+72.25 %, two equal ones 85 %. A weight that one half prunes is also pruned by the other with frequency
+{estimate(agree, sign=False)}; chance over the whole model gives 0.15.
 
 {more_accurate} The
 interval excludes zero in rounds {", ".join(map(str, lower))}; in rounds 7 to {last} COLT-2 is
@@ -98,12 +98,12 @@ is {estimate(differences(FOLDER, "colt-2", "matched", 0.2))}, at 10 %
 {estimate(differences(FOLDER, "colt-2", "lth", 0.2))} and
 {estimate(differences(FOLDER, "colt-2", "lth", 0.1))}.
 
-**IMP at COLT's own rate saves as many rounds as COLT.** To below 5 % COLT-2 needs
-{rounds["colt-2"]} rounds, matched IMP {rounds["matched"]}, LTH {rounds["lth"]}. With an accuracy
-for every ticket COLT-2 costs {cost["colt-2"]} trainings on all data, matched IMP
+**IMP at COLT's own rate saves as many rounds as COLT.** To get below 5 %, COLT-2 needs
+{rounds["colt-2"]} rounds, matched IMP {rounds["matched"]}, LTH {rounds["lth"]}. If every ticket
+is evaluated, COLT-2 costs {cost["colt-2"]} trainings on all data, matched IMP
 {cost["matched"]}, LTH {cost["lth"]}; the search alone costs {search["colt-2"]} and
 {search["matched"]}.
 
-This does not say why; the finding on causes below does. MNIST is easy and LeNet-5 is small; the
+This does not explain why; the finding on causes below does. MNIST is easy and LeNet-5 is small; the
 paper's claims are about CIFAR and ResNet-18.
 """

@@ -86,10 +86,10 @@ def text() -> str:
     at_home = []
     for home, name in NAMES.items():
         at_home.append(f"{estimate(difference('colt-2', 'lth', home, home))} on {name}")
-    somewhat = "LTH's tickets transfer somewhat: over both directions they are ahead of random ones"
+    somewhat = "LTH's tickets transfer to some extent: over both directions they beat random ones"
     somewhat = supported(somewhat, above("", both_ways("lth", "random-ticket")))
     alone = supported(
-        "each direction by itself does not show it",
+        "neither direction alone shows it",
         *(above("", difference("lth", "random-ticket", *direction)) for direction in AWAY),
         state="undecided",
     )
@@ -104,7 +104,7 @@ tombola transfer runs/lenet5-transfer-small-*/tickets/*/*/round-007*.safetensors
 
 Tickets of LTH, of COLT-2 and random ones with LTH's counts in each layer, all with 9 % of the
 weights after seven rounds on each data set (20,000 images, 6 epochs, 2,004 steps, Adam 1.2e-3,
-final weights), trained as they were found on both, with a new head on the other data set;
+final weights), trained unchanged on both, with a new head on the other data set;
 three replicates. COLT's figure 6 and table VI transfer ResNet-18 from Tiny ImageNet to CIFAR. 26
 November 2026, two cores, torch 2.14, 13 minutes and 7 for the matrix. Records are in
 [findings/lenet5-transfer](findings/lenet5-transfer).

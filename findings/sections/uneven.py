@@ -73,7 +73,7 @@ def text() -> str:
             row += [spread(values(folder, arm, density)) for folder in (EVEN, UNEVEN)]
             rows.append([*row, estimate(loss(arm, density))])
             losses.append(below("", loss(arm, density)))
-    harm = "No harm is shown, to COLT-2 or to any other arm"
+    harm = "No loss is shown, for COLT-2 or any other arm"
     harm = supported(harm, *losses, state="undecided")
     # Whether COLT-2 suffers more than IMP at the same counts.
     uneven, changed = [], []
@@ -88,11 +88,11 @@ tombola report docs/findings/fashion-mnist-non-iid/even \\
     docs/findings/fashion-mnist-non-iid/skewed --out page
 ```
 
-Of each class a part of the training examples is missing, drawn between 0 and 30 % anew for each
-replicate and the same for all arms and for search and evaluation: 82 % of the examples are left.
-That is how COLT's table V is made, there with ResNet-18 on CIFAR-100 and 50 epochs; here it is
-LeNet-5 on 20,000 images of Fashion-MNIST, 6 epochs (2,004 steps) a training, Adam 1.2e-3, batch
-60, final weights, three replicates, which lack different examples. 26 November 2026, two cores,
+From each class a fraction of the training examples is removed, drawn between 0 and 30 % for each
+replicate and the same for all arms and for search and evaluation: 82 % of the examples remain.
+COLT's table V does this with ResNet-18 on CIFAR-100 and 50 epochs; here it is
+LeNet-5 on 20,000 images of Fashion-MNIST, 6 epochs (2,004 steps) per training, Adam 1.2e-3, batch
+60, final weights, three replicates with different examples removed. 26 November 2026, two cores,
 torch 2.14, 21 minutes. Both packed runs are in
 [findings/fashion-mnist-non-iid](findings/fashion-mnist-non-iid).
 
@@ -100,13 +100,13 @@ torch 2.14, 21 minutes. Both packed runs are in
 
 ![Test accuracy over density](findings/fashion-mnist-non-iid/accuracy.svg)
 
-{harm}; nor is it shown that there is none, for the intervals reach 2 points down (C8). COLT-2
+{harm}; but a loss is not excluded either, because the intervals reach 2 points below zero (C8). COLT-2
 minus matched IMP changes by {", ".join(changed)} points at 50, 20 and 10 % when classes are
 uneven; under uneven classes it is {", ".join(uneven)}.
-To 10 % COLT-2 needs {needed["colt-2"]} rounds, LTH {needed["lth"]}. In the paper's own table, COLT
+To reach 10 %, COLT-2 needs {needed["colt-2"]} rounds, LTH {needed["lth"]}. In the paper's own table, COLT
 loses 1.5 to 2.2 points and LTH 1.2 to 1.5.
 
-The run on all examples also says, at 20 % density, how far training accuracy is above validation
-accuracy (C13), relative to the dense network: {estimate(gap("colt-2", 0.2))} for COLT-2,
+The run on all examples also shows the gap between training and validation accuracy at 20 % density
+(C13), relative to the dense network: {estimate(gap("colt-2", 0.2))} for COLT-2,
 {estimate(gap("lth", 0.2))} for LTH, {estimate(gap("matched", 0.2))} for matched IMP.
 """

@@ -40,7 +40,7 @@ def text() -> str:
         smaller = units
     heads = ["hidden units", "weights", "training error", "test error"]
     heads += ["accuracy minus that above"]
-    margin = "where the margin is not excluded"
+    margin = "where a loss of the margin is not excluded"
     margin = supported(margin, above("", larger(4096, 1024), -MARGIN_MNIST), state="undecided")
     return f"""
 ```
@@ -57,8 +57,8 @@ epochs, three replicates; the full recipe has all images, 100 epochs and eleven 
 
 ![Error over size](findings/mnist-width/dense.svg)
 
-From 64 units on nearly all training images are learnt, and test accuracy does not fall with more
+From 64 units on, nearly all training images are learnt, and test accuracy does not fall with more
 (H14): "not worse" is taken as less than {MARGIN_MNIST} points lower. 4,096 units are at
-{estimate(larger(4096, 64))} to 64, at {estimate(larger(4096, 256))} to 256, and at
-{estimate(larger(4096, 1024))} to 1,024, {margin}.
+{estimate(larger(4096, 64))} against 64, {estimate(larger(4096, 256))} against 256, and
+{estimate(larger(4096, 1024))} against 1,024, {margin}.
 """
