@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from tests.test_decisions import ASKED, RECORDS, record, three
 
-from tombola.experiments.experiment import asked
+from tombola.experiments.reporting import asked
 from tombola.reports import decisions, table
 from tombola.reports.decisions import Asked
 from tombola.schema.recipe import parse

@@ -134,7 +134,7 @@ def go(runs, made, **options):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tombola.search.work.run_job", counting)
         patch.setattr(
-            "tombola.experiments.experiment.page.write", lambda *_: []
+            "tombola.experiments.reporting.page.write", lambda *_: []
         )  # figures are drawn elsewhere, and take long
         outcome = run(made, runs=runs, workers=1, display=told, **options)
     return Done(outcome, jobs, getattr(told, "estimate", None))

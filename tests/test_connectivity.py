@@ -26,7 +26,8 @@ from tombola.data.splits import split
 from tombola.evidence.ledger import to_reach
 from tombola.executors import Pool
 from tombola.experiments.driver import ArmRun
-from tombola.experiments.experiment import asked, foresee, plan
+from tombola.experiments.experiment import foresee, plan
+from tombola.experiments.reporting import asked
 from tombola.folder.run_folder import RunFolder
 from tombola.folder.runs import Run
 from tombola.ground import seeds

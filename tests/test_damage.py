@@ -55,7 +55,7 @@ DIGEST, OTHER = "ab" * 32, "cd" * 32
 def quick():
     """Runs without a page."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.experiments.experiment.page.write", lambda *_: [])
+        patch.setattr("tombola.experiments.reporting.page.write", lambda *_: [])
         patch.setattr("tombola.experiments.transfer.matrix.write", lambda *_: [])
         yield
 
@@ -693,7 +693,7 @@ def test_results_come_in_the_recipes_order_whichever_was_written_first(whole, tm
 def test_a_page_is_the_same_whichever_result_was_written_first(
     whole, tmp_path, with_charts, monkeypatch
 ):
-    monkeypatch.setattr("tombola.experiments.experiment.page.write", page_write)
+    monkeypatch.setattr("tombola.experiments.reporting.page.write", page_write)
     folders = [shuffled(whole.folder, tmp_path, seed) for seed in range(2)]
     first, second = (report(Run(folder)).files for folder in folders)
     assert len(first) > 2

@@ -434,7 +434,7 @@ ARMS = {
 
 
 def test_a_recipe_names_the_scores_and_each_is_charged(tmp_path, monkeypatch):
-    monkeypatch.setattr("tombola.experiments.experiment.page.write", lambda *_: [])
+    monkeypatch.setattr("tombola.experiments.reporting.page.write", lambda *_: [])
     done = run(recipe(ARMS), runs=tmp_path, workers=1)
     assert done.complete, done.notes
     masks, charged = set(), {}

@@ -7,7 +7,7 @@ import pytest
 from tests.toys import without
 
 from tombola.evidence.comparisons import Value
-from tombola.experiments.experiment import asked
+from tombola.experiments.reporting import asked
 from tombola.records.records import Cost
 from tombola.reports import decisions
 from tombola.reports.answers import compared_in_words

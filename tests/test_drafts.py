@@ -10,7 +10,7 @@ import yaml
 from tombola.commands.cli import main
 from tombola.commands.drafts import draft
 from tombola.evidence.verdicts import LEAST
-from tombola.experiments import experiment
+from tombola.experiments import experiment, reporting
 from tombola.experiments.estimate import Estimate
 from tombola.experiments.progress import duration
 from tombola.ground.errors import ConfigError
@@ -91,7 +91,7 @@ def test_a_draft_is_read_and_planned_as_it_stands_and_fits(own, data, model, ent
     assert {"head": recipe.model.head, "by": arm.split_by, "prunable": recipe.prunable} == entries
     assert recipe.replicates >= LEAST
     assert recipe.verdict.margin is not None
-    controls = experiment.asked(recipe).controls
+    controls = reporting.asked(recipe).controls
     assert (controls["lth"], controls["colt-2"]) == (("random-lth",), ("random-colt-2",))
     experiment.plan(recipe)
     first_look = read(path, scale="small")

@@ -839,7 +839,7 @@ def test_the_report_is_written_while_the_run_is_under_way(tmp_path, monkeypatch)
     monkeypatch.setattr("tombola.experiments.experiment._FIRST_REPORT", 0.0)
     written = []
     monkeypatch.setattr(
-        "tombola.experiments.experiment.page.write",
+        "tombola.experiments.reporting.page.write",
         lambda *given: written.append((given[3], given[7])) or [],
     )
     run(of_digits(), runs=tmp_path, workers=1)
@@ -860,7 +860,7 @@ def test_a_report_that_cannot_be_drawn_does_not_stop_the_run(tmp_path, monkeypat
             raise ValueError("no ink")
         return []
 
-    monkeypatch.setattr("tombola.experiments.experiment.page.write", fail)
+    monkeypatch.setattr("tombola.experiments.reporting.page.write", fail)
     said = []
     monkeypatch.setattr(
         "tombola.experiments.progress.Display.say", lambda _, text: said.append(text)

@@ -131,7 +131,7 @@ class Asking(Display):
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_gives_the_bits_that_threads_and_processes_give(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "tombola.experiments.experiment.page.write", lambda *_: []
+        "tombola.experiments.reporting.page.write", lambda *_: []
     )  # figures are drawn elsewhere, and take long
     monkeypatch.setenv("PYTHONPATH", PATH)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # a cluster of other purposes is not joined

@@ -10,7 +10,7 @@ from tests.test_page import FOUR, asked
 from tests.test_page import records as made_records
 
 from tombola.evidence.answers import Evidence
-from tombola.experiments import experiment
+from tombola.experiments import reporting
 from tombola.folder.runs import Run
 from tombola.ground import catalogue
 from tombola.reports import layout, matrix, page, together
@@ -27,7 +27,7 @@ SILENT = {"paper", "weights", "stability", "runs_barrier", "runs_notes", "hindra
 def findings(root, name):
     run = Run(root / "docs" / "findings" / name)
     records = Evidence(run.records.all())
-    decided = experiment.asked(run.recipe)
+    decided = reporting.asked(run.recipe)
     return run, records, decided
 
 

@@ -141,7 +141,7 @@ def test_a_recipe_with_skew_gives_itself_again_and_is_another_run():
 def no_page():
     """Figures take longer than these runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.experiments.experiment.page.write", lambda *_: [])
+        patch.setattr("tombola.experiments.reporting.page.write", lambda *_: [])
         yield
 
 

@@ -296,7 +296,7 @@ def recipe(**changes):
 def undrawn():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "tombola.experiments.experiment.page.write", lambda *_: []
+            "tombola.experiments.reporting.page.write", lambda *_: []
         )  # figures are drawn elsewhere, and take long
         yield
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.crowd import A_REPLICATE, crowd
 from benchmarks.curves import points
 from benchmarks.harness import Goal, Measured, Row, Series, Settings, interleave, ratio, single
-from tombola.experiments.experiment import report
+from tombola.experiments.reporting import report
 from tombola.folder.runs import Run
 
 _REPLICATES = (1, 10, 45)

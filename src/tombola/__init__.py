@@ -63,7 +63,7 @@ _HOME = {
     "read": "schema.recipe",
     "run": "experiments.experiment",
     "Run": "folder.runs",
-    "report": "experiments.experiment",
+    "report": "experiments.reporting",
     "compare": "evidence.comparisons",
     "verdict": "evidence.verdicts",
 }
@@ -114,8 +114,8 @@ if TYPE_CHECKING:
     from tombola.evidence.comparisons import compare as compare
     from tombola.evidence.verdicts import verdict as verdict
     from tombola.executors import serial as serial
-    from tombola.experiments.experiment import report as report
     from tombola.experiments.experiment import run as run
+    from tombola.experiments.reporting import report as report
     from tombola.folder.runs import Run as Run
     from tombola.ground.metrics import Metric as Metric
     from tombola.ground.settings import Training as Training

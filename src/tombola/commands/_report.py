@@ -46,7 +46,7 @@ class Report(Command):
     def execute(self, options: argparse.Namespace, overrides: Sequence[str]) -> int:
         """Write the report and print it."""
         from tombola.commands.printing import print_outcome, print_together
-        from tombola.experiments import experiment
+        from tombola.experiments import reporting
         from tombola.folder.runs import Run
         from tombola.records.choosing import named_run
 
@@ -64,7 +64,7 @@ class Report(Command):
             )
         run = Run(folders[0])
         run.judge_by(verdict)
-        outcome = experiment.report(run, formats=("svg", "png", "pdf"), sections=options.section)
+        outcome = reporting.report(run, formats=("svg", "png", "pdf"), sections=options.section)
         print_outcome(outcome, run.recipe.name, options.json)
         return 0
 

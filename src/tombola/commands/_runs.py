@@ -79,7 +79,7 @@ def _pack(folders: Sequence[Path], as_json: bool) -> None:
 
 def _merge(folders: Sequence[Path], as_json: bool) -> None:
     from tombola.commands.printing import print_outcome
-    from tombola.experiments import experiment
+    from tombola.experiments import reporting
     from tombola.folder.merging import merge
     from tombola.records.choosing import named_run
 
@@ -90,7 +90,7 @@ def _merge(folders: Sequence[Path], as_json: bool) -> None:
     # All names are looked up before the first run takes anything in.
     first, *others = map(named_run, folders)
     merged = merge(first, others)
-    print_outcome(experiment.report(merged), merged.recipe.name, as_json)
+    print_outcome(reporting.report(merged), merged.recipe.name, as_json)
 
 
 def _list(parent: Path, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tombola.experiments.experiment import asked
+from tombola.experiments.reporting import asked
 from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError
 from tombola.reports import together

@@ -12,7 +12,7 @@ from tombola.commands.command import print_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tombola.experiments.experiment import Outcome
+    from tombola.experiments.reporting import Outcome
 
 
 def console(width: int = 100) -> Console:

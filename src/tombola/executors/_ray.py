@@ -72,7 +72,7 @@ class _Ray:
         self._engine, self._setting = engine, setting
         self._closed = threading.Event()
         self._running: dict[Future[bytes | None], Any] = {}
-        # else whoever connected this process disconnects it
+        # Whoever connected this process disconnects it.
         self._mine = not engine.is_initialized()
         if self._mine:
             _connect(engine, address, setting)
@@ -84,26 +84,27 @@ class _Ray:
                 raise ConfigError(f"no machine of the Ray cluster has {what} for a training")
             self._expected = Expected.here(setting.own_code)
             self._check_machines()
-            self._ear = (
-                engine.remote(num_cpus=0, max_concurrency=4)(_Ear)
-                .options(**self._beside_me())
-                .remote()
-            )
+            # Beside this process: the driver asks it often.
+            here = self._on(engine.get_runtime_context().get_node_id())
+            make_ear = engine.remote(num_cpus=0, max_concurrency=4)(_Ear)
+            self._ear = make_ear.options(scheduling_strategy=here).remote()
             threading.Thread(target=self._listen, name="tombola-progress", daemon=True).start()
-            packed, arrays = flatten(_bare(setting.task))
-            self._shared = engine.put((packed, [engine.put(array) for array in arrays]))
+            self._shared = self._put(_bare(setting.task))
             self._starts: OrderedDict[str, Any] = OrderedDict()
-            self._remote = engine.remote(
-                max_retries=0, scheduling_strategy="SPREAD", **self._needs
-            )(_do)
+            # What was lost is tried again by the pool's policy, not by Ray.
+            options = {"max_retries": 0, "scheduling_strategy": "SPREAD", **self._needs}
+            self._remote = engine.remote(**options)(_do)
         except BaseException:
             self.close(now=True)
             raise
 
-    def _beside_me(self) -> dict[str, Any]:
-        return {"scheduling_strategy": self._on(self._engine.get_runtime_context().get_node_id())}
+    def _put(self, value: Any) -> Any:
+        """Put a value into the object store, each of its large tensors as an object."""
+        packed, arrays = flatten(value)
+        return self._engine.put((packed, [self._engine.put(array) for array in arrays]))
 
     def _on(self, node: str) -> Any:
+        """Return the scheduling strategy for one machine alone."""
         strategies = importlib.import_module("ray.util.scheduling_strategies")
         return strategies.NodeAffinitySchedulingStrategy(node, soft=False)
 
@@ -124,18 +125,19 @@ class _Ray:
         about = self._engine.remote(num_cpus=0, max_retries=0)(about_by_value())
         nodes = [node for node in self._engine.nodes() if node["Alive"]]
         answers = []
+        # All of them are asked before any answer is awaited: each may first start a process.
         for node in nodes:
-            there = about.options(scheduling_strategy=self._on(node["NodeID"]))
+            about_node = about.options(scheduling_strategy=self._on(node["NodeID"]))
             own_code = list(self._expected.own_code)
-            answers.append(there.remote(SAME_PACKAGES, own_code, self._expected.path))
+            answers.append(about_node.remote(SAME_PACKAGES, own_code, self._expected.path))
         for node, ref in zip(nodes, answers, strict=True):
             try:
-                found = self._engine.get(ref)
+                installed = self._engine.get(ref)
             except self._engine.exceptions.RayError as error:
                 raise ConfigError(
                     f"{_machine(node)} cannot be asked what it has: {_last_line(error)}"
                 ) from error
-            self._expected.check(found, _machine(node))
+            self._expected.check(installed, _machine(node))
 
     def submit(self, work: Work[Any], digest: str) -> Future[bytes | None]:
         packed, starts = pack(work)
@@ -143,9 +145,14 @@ class _Ray:
         files = {}
         for need in work.needs:
             key = type(need), need.digest(task)
-            files[key] = store.file(*key)
+            # What cannot be read any more is done again by the worker.
+            file = store.file(*key)
+            if file is not None:
+                files[key] = file
         refs = {name: self._start(name, state) for name, state in starts.items()}
-        shared = [self._shared]  # in a list, so that a worker that has it does not get it again
+        # In a list, so that Ray hands over the reference and not the task: a worker that has the
+        # task does not get it again.
+        shared = [self._shared]
         given = Given(packed, digest, files, self._expected)
         ref = self._remote.remote(given, shared, refs, self._ear)
         future: Future[bytes | None] = Future()
@@ -156,10 +163,8 @@ class _Ray:
     def _start(self, digest: str, state: Any) -> Any:
         """Put a start state into the object store, once for all work that begins there."""
         if digest not in self._starts:
-            packed, arrays = flatten(dict(state))
-            self._starts[digest] = self._engine.put(
-                (packed, [self._engine.put(array) for array in arrays])
-            )
+            self._starts[digest] = self._put(dict(state))
+        # Those that were used last stay.
         self._starts.move_to_end(digest)
         while len(self._starts) > _STARTS:
             self._starts.popitem(last=False)
@@ -169,9 +174,11 @@ class _Ray:
         self._running.pop(future, None)
         try:
             result = done.result()
-        except self._engine.exceptions.RayTaskError as error:  # nothing of what `_do` foresees
+        except self._engine.exceptions.RayTaskError as error:
+            # Nothing that `_do` foresees.
             future.set_exception(TrainingError(_last_line(error)))
-        except BaseException as error:  # the worker, its machine, or an object on it
+        except BaseException as error:
+            # The worker was lost, its machine, or an object on it.
             future.set_exception(BrokenExecutor(f"{type(error).__name__}: {_last_line(error)}"))
         else:
             if isinstance(result, Failed):
@@ -183,7 +190,8 @@ class _Ray:
 
     def _listen(self) -> None:
         while not self._closed.wait(_OFTEN):
-            with contextlib.suppress(Exception):  # progress is no result
+            # Progress is no result: what goes wrong here must not end a run.
+            with contextlib.suppress(Exception):
                 for event in self._engine.get(self._ear.hear.remote(), timeout=10):
                     self._setting.progress(*event)
 
@@ -192,7 +200,8 @@ class _Ray:
             return
         self._closed.set()
         if self._mine:
-            self._engine.shutdown()  # it ends what is under way, too
+            # This ends what is under way, too.
+            self._engine.shutdown()
             return
         for ref in list(self._running.values()) if now else []:
             with contextlib.suppress(Exception):
@@ -205,7 +214,7 @@ class Given:
 
     packed: bytes
     digest: str
-    files: Mapping[tuple[type[Work[Any]], str], bytes | None]
+    files: Mapping[tuple[type[Work[Any]], str], bytes]
     expected: Expected
 
 
@@ -219,24 +228,23 @@ class Failed:
 
 def _connect(engine: Any, address: str | None, setting: Setting) -> None:
     """Connect this process to a cluster, or begin a Ray of this machine alone."""
-    options: dict[str, Any] = {
-        "logging_level": "ERROR",
-        "log_to_driver": False,
-        "include_dashboard": False,
-    }
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
         options |= {
             "address": "local",  # or Ray would join whatever cluster this machine has already
+            "include_dashboard": False,
             "num_cpus": setting.workers or setting.room,
             "object_store_memory": _object_store(),
         }
     else:
         _probe(address)
-        options = {"address": address, "logging_level": "ERROR", "log_to_driver": False}
-    before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in the place of ours
+        options["address"] = address
+    # Ray replaces our handler by its own.
+    before = signal.getsignal(signal.SIGTERM)
+    # A Ray that begins too slowly raises a bare Exception.
     try:
         engine.init(namespace="tombola", **options)
-    except Exception as error:  # a Ray that begins too slowly raises one of no kind
+    except Exception as error:
         if address is None:
             raise ConfigError(f"Ray does not begin on this machine: {_last_line(error)}") from error
         raise ConfigError(
@@ -295,8 +303,8 @@ def _machine(node: Mapping[str, Any]) -> str:
 
 
 def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]
+    lines = str(error).strip().splitlines()
+    return (lines[-1].strip() if lines else type(error).__name__)[:300]
 
 
 # In the workers
@@ -338,7 +346,7 @@ def _do(
     """Do a piece of work with what was sent along, and return the file of its result."""
     try:
         task = _task_of(shared[0], given.expected)
-        store = Handed({key: file for key, file in given.files.items() if file is not None})
+        store = Handed(given.files)
         work = unpack(given.packed, lambda digest: _got(starts[digest][0]))
         Worker(task, store, _Voice(ear)).do(work, given.digest)
         file = store.file(type(work), given.digest)
@@ -354,9 +362,9 @@ def _task_of(shared: Any, expected: Expected) -> Task:
     """Return the task that was put into the object store; a process takes it out once."""
     name = shared.hex()
     if name not in _tasks:
-        # A machine may have come after the others were looked at.
-        found = about_by_value()(SAME_PACKAGES, list(expected.own_code), expected.path)
-        expected.check(found, f"the machine {platform.node()}")
+        # This machine may have come after the others were looked at.
+        installed = about_by_value()(SAME_PACKAGES, list(expected.own_code), expected.path)
+        expected.check(installed, f"the machine {platform.node()}")
         try:
             task: Task = _got(shared)
         except ImportError as error:

@@ -32,7 +32,8 @@ def serial(
     def run_all(jobs: list[Job]) -> list[Trained]:
         digests = [job.digest(task.digest) for job in jobs]
         known = {digest: latest[digest] for digest in digests if digest in latest}
-        latest.clear()  # before others are made: each is as large as the model
+        # Before others are made: each is as large as the model.
+        latest.clear()
         for digest, job in zip(digests, jobs, strict=True):
             if digest not in known:
                 known[digest] = run_job(job, task, loop=loop)

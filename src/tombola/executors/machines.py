@@ -34,14 +34,18 @@ class Expected:
         here = about_by_value()(SAME_PACKAGES, [], path)
         return cls(here["packages"], own_code, path)
 
-    def check(self, found: Mapping[str, Any], machine: str) -> None:
+    def check(self, about: Mapping[str, Any], machine: str) -> None:
         """Refuse a machine that has something else.
+
+        Args:
+            about: What it has, as the function that `about_by_value` makes says it.
+            machine: What a message calls it.
 
         Raises:
             ConfigError: In one line, what it is.
         """
         for name, version in self.packages.items():
-            installed = found["packages"][name]
+            installed = about["packages"][name]
             if installed == version:
                 continue
             if name == "code of tombola":
@@ -55,7 +59,7 @@ class Expected:
                 "the same"
             )
         for name, digest in self.own_code.items():
-            digest_there = found["own_code"][name]
+            digest_there = about["own_code"][name]
             if digest_there.startswith("!"):
                 raise ConfigError(
                     f"{machine} cannot import {shown(name)}: {digest_there[1:]}; put it where "
@@ -68,10 +72,9 @@ class Expected:
 
 
 def about_by_value() -> Callable[..., dict[str, Any]]:
-    """Make the function that says what a machine has.
-
-    A function that is made here is sent with its code: a machine may lack tombola.
-    """
+    """Make the function that says what a machine has."""
+    # A function that is made here is sent with its code, and so are its imports: a machine may lack
+    # tombola.
 
     def about(
         packages: Sequence[str], own_code: Sequence[str], path: Sequence[str]
@@ -105,10 +108,12 @@ def about_by_value() -> Callable[..., dict[str, Any]]:
                 function = inspect.unwrap(getattr(importlib.import_module(module), attribute))
                 try:
                     source = inspect.getsourcefile(function)
-                except TypeError:  # something else that can be called, such as a partial
+                except TypeError:
+                    # Something else that can be called, such as a partial.
                     source = sys.modules[module].__file__
                 digests[name] = hashlib.sha256(pathlib.Path(source or "").read_bytes()).hexdigest()
-            except BaseException as error:  # whatever the user's module does there
+            except BaseException as error:
+                # Whatever the user's module does there when it is imported.
                 digests[name] = f"!{type(error).__name__}: {error}"
         return {"packages": versions, "own_code": digests}
 

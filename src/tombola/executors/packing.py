@@ -42,8 +42,11 @@ def pack(work: Work[Any]) -> tuple[bytes, dict[str, State]]:
     >>> unpack(packed, starts.__getitem__).job.start["w"].tolist()
     [1.0, 1.0]
     """
-    starts = {job.start_digest: job.start for job in work.jobs}
-    digests = {id(job.start): job.start_digest for job in work.jobs}
+    starts: dict[str, State] = {}
+    digests: dict[int, str] = {}
+    for job in work.jobs:
+        starts[job.start_digest] = job.start
+        digests[id(job.start)] = job.start_digest
     file = io.BytesIO()
     packer = pickle.Pickler(file, protocol=pickle.HIGHEST_PROTOCOL)
     packer.persistent_id = lambda value: digests.get(id(value))  # type: ignore[method-assign]

@@ -44,7 +44,10 @@ class Pending:
 
 
 class Policy:
-    """Decides whose turn it is and what is tried again; one thread hears of all that happens.
+    """Decides whose turn it is and what is tried again.
+
+    All that happens is an event, and one thread alone handles events. So what it works with needs
+    no lock, but for ``_open``, to which others add.
 
     Args:
         backend: Does the work.
@@ -134,6 +137,7 @@ class Policy:
         """
         if len(self._begun) > self._backend.slots:
             return None
+        # One suspect at a time, see `_suspects`.
         if self._suspects and not any(pending.tries for pending in self._begun):
             return self._suspects.popleft()
         return self._ready.popleft() if self._ready else None
@@ -171,7 +175,8 @@ class Policy:
 
     def _end(self, pending: Pending, error: BaseException | None = None) -> None:
         self._open.discard(pending)
-        with contextlib.suppress(InvalidStateError):  # it was cancelled
+        # Whoever asked may have cancelled it.
+        with contextlib.suppress(InvalidStateError):
             if error is None:
                 pending.future.set_result(None)
             elif isinstance(error, CancelledError):

@@ -11,9 +11,10 @@ it is done (`tombola.executors.backend`).
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
@@ -82,10 +83,9 @@ class Pool:
 
         self.task, self.store = task, Store(folder, tell=tell_again)
         self._lock = threading.Lock()
-        # not the work: it holds states and masks
+        # By kind and digest, without the work itself, which holds states and masks.
         self._asked: dict[tuple[str, str], Future[None]] = {}
-        # Of each training that somebody has said to need, who still does; what nobody has spoken of
-        # stays.
+        # Of each training that anybody has ever needed, who still does. Others are never dropped.
         self._needed: dict[str, set[Hashable]] = {}
         self._needs: dict[Hashable, frozenset[str]] = {}  # the same, by who
         self._reading: Counter[str] = Counter()  # results that are waited for, or being read
@@ -122,6 +122,7 @@ class Pool:
         """
         works = [Train(job) for job in jobs]
         promise = self._promise(works, works)
+        # Only wait: a promise would read all results at once.
         promise.wait()
         return _Stored(self._read, works)
 
@@ -129,14 +130,14 @@ class Pool:
         """Train a ticket on its data and test it once; the result is not waited for."""
         return self._promise([Train(job)], [Train(job), Measure(job)])
 
-    def connect(self, one: Job, other: Job) -> Promise[tuple[Trained, Trained, Line]]:
+    def connect(self, first: Job, second: Job) -> Promise[tuple[Trained, Trained, Line]]:
         """Train two jobs and measure the line from the first to the second; the result is not
         waited for.
 
         A line is small: it stays in the store when the trainings at its ends go.
         """
-        ends = [Train(one), Train(other)]
-        return self._promise(ends, [*ends, Connect(one, other)])
+        ends = [Train(first), Train(second)]
+        return self._promise(ends, [*ends, Connect(first, second)])
 
     def cut(self, work: Cut) -> Promise[tuple[Pruned]]:
         """Train jobs and cut what they have learnt where the data is; the result is not waited
@@ -152,20 +153,21 @@ class Pool:
         try:
             futures = [self._ask(work) for work in works]
         except BaseException:
-            self._read_all(digests)
+            self._release(digests)
             raise
         return _Promise(self, works, futures, digests)
 
-    def _read_all(self, digests: Sequence[str]) -> None:
+    def _release(self, digests: Sequence[str]) -> None:
+        """Note that a reader is done with results."""
         with self._lock:
             self._reading.subtract(digests)
             self._drop(digests)
 
     def needs(self, who: Hashable, digests: Iterable[str]) -> None:
-        """Say which results of trainings somebody still needs: these, and no others any more.
+        """Say which results of trainings somebody still needs: these, and no others.
 
-        A result that was needed and is not any more is dropped, once nobody reads it. If it is
-        asked for afterwards it is computed again, which costs time and changes nothing.
+        A result that was needed and no longer is is dropped, once nobody reads it. If it is asked
+        for afterwards it is computed again, which costs time and changes nothing.
 
         Args:
             who: Who needs them; the needs of others stay as they are.
@@ -183,6 +185,7 @@ class Pool:
             self._drop(before - now)
 
     def _drop(self, digests: Iterable[str]) -> None:
+        """Drop what nobody needs or reads; the lock is held."""
         for digest in set(digests):
             if digest in self._needed and not self._needed[digest] and not self._reading[digest]:
                 del self._needed[digest]
@@ -247,7 +250,8 @@ class _Stored(Sequence[Trained]):
             return [self[index] for index in range(len(self))[place]]
         index = range(len(self))[place]
         if self._last is None or self._last[0] != index:
-            self._last = None  # it goes before the next one is read
+            # Freed before the next one is read: each is as large as the model.
+            self._last = None
             self._last = index, self._read(self._works[index])
         return self._last[1]
 
@@ -275,21 +279,24 @@ class _Promise(Generic[Results]):
 
     def wait(self) -> None:
         """Wait for the work and read nothing."""
-        try:
+        with self._in_use():
             for future in self._futures:
                 future.result()
-        finally:
-            self._pool._read_all(self._uses)
-            self._uses = ()
 
     def result(self, timeout: float | None = None) -> Results:
         """Wait for the work and read the results, once."""
         if self._results is None:
-            try:
+            with self._in_use():
                 for future in self._futures:
                     future.result(timeout)
                 self._results = tuple(self._pool._read(work) for work in self._works)
-            finally:
-                self._pool._read_all(self._uses)
-                self._uses = ()
         return cast(Results, self._results)
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keep what is used until the block ends, whether well or not."""
+        try:
+            yield
+        finally:
+            self._pool._release(self._uses)
+            self._uses = ()

@@ -33,7 +33,7 @@ class Worker:
         """Return a result from the store, where it is kept when it had to be done."""
         result = self.store.read(type(work), digest)
         if result is None:
-            # What it needs is there, as a rule; what could not be read is done again here.
+            # What it needs is in the store as a rule; what cannot be read is done again here.
             needed = [self.do(need, need.digest(self.task.digest)) for need in work.needs]
             result = self._done(work, needed, functools.partial(self._progress, digest))
             self.store.keep(type(work), digest, result)
@@ -42,14 +42,13 @@ class Worker:
     def _done(
         self, work: Work[Any], needed: list[Any], progress: Callable[[int, int], None]
     ) -> Any:
-        """Do a piece of work; a sys.exit() in it, which the user's own code may call, ends
-        nothing but the work.
-        """
+        """Do a piece of work; an exit that the user's own code asks for is an error of the work."""
         try:
             return work.do(self.task, needed, progress)
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as error:
+            # A sys.exit() would end the worker, and with it what others wait for.
             failure = RuntimeError(f"{type(error).__name__}: {error}")
             raise failure.with_traceback(error.__traceback__) from error
 

@@ -49,12 +49,13 @@ class Accounts:
     @property
     def samples(self) -> int:
         """Training examples that the search saw."""
-        return sum(cost.samples for cost in self.searched.values())
+        return _sums(self.searched)[0]
 
     def begin_round(self) -> None:
         """Forget the rounds before, where a ticket needs nothing of them."""
         if not self._independent_tickets:
             return
+        # The training up to the rewind point is common to all rounds.
         for digest, cost in list(self.searched.items()):
             if cost.role != "pretraining":
                 del self.searched[digest]
@@ -83,14 +84,20 @@ class Accounts:
 
     def charge_evaluation(self, index: int, done: Sequence[tuple[Job, Trained]]) -> list[Cost]:
         """Charge the evaluation of a round, each of its trainings once."""
-        costs = [self._cost("evaluation", job, trained) for job, trained in done]
-        self.evaluated[index] = list({cost.training: cost for cost in costs}.values())
+        costs: dict[str, Cost] = {}
+        for job, trained in done:
+            cost = self._cost("evaluation", job, trained)
+            costs[cost.training] = cost
+        self.evaluated[index] = list(costs.values())
         return self.evaluated[index]
 
     def recall_search(self, record: Record) -> None:
         """Read from its record what the search for a round cost."""
-        searched = {cost.training: cost for cost in costs_of(record) if cost.role != "evaluation"}
-        self.searched = searched if self._independent_tickets else self.searched | searched
+        if self._independent_tickets:
+            self.searched = {}
+        for cost in costs_of(record):
+            if cost.role != "evaluation":
+                self.searched[cost.training] = cost
 
     def recall_evaluation(self, index: int, record: Record) -> None:
         """Read from its record what the evaluation of a round cost."""
@@ -105,17 +112,21 @@ class Accounts:
             index: Its round.
             searched: What its search cost up to there.
         """
-        evaluations = [costs for round_, costs in self.evaluated.items() if round_ <= index]
+        rounds = [round_ for round_ in self.evaluated if round_ <= index]
         if not self._cumulative:
-            evaluations = evaluations[-1:]
+            rounds = rounds[-1:]
+        # A training of the search that an evaluation needs, too, is charged once.
         all_costs = dict(searched)
-        for costs in evaluations:
-            all_costs |= {cost.training: cost for cost in costs}
+        for round_ in rounds:
+            for cost in self.evaluated[round_]:
+                all_costs[cost.training] = cost
+        samples, seconds = _sums(all_costs)
+        samples_of_search, seconds_of_search = _sums(searched)
         return {
-            "samples_seen": sum(cost.samples for cost in all_costs.values()),
-            "samples_seen_search": sum(cost.samples for cost in searched.values()),
-            "seconds": sum(cost.seconds for cost in all_costs.values()),
-            "seconds_search": sum(cost.seconds for cost in searched.values()),
+            "samples_seen": samples,
+            "samples_seen_search": samples_of_search,
+            "seconds": seconds,
+            "seconds_search": seconds_of_search,
         }
 
     def _cost(self, role: str, job: Job, trained: Trained) -> Cost:
@@ -133,17 +144,23 @@ class Accounts:
         )
 
 
+def _sums(costs: Mapping[str, Cost]) -> tuple[int, float]:
+    """Add up the examples and the seconds of trainings."""
+    return (
+        sum(cost.samples for cost in costs.values()),
+        sum(cost.seconds for cost in costs.values()),
+    )
+
+
 def _sparse_flops(per_example: Mapping[str, Flops], job: Job, trained: Trained) -> int:
-    """Return the training FLOPs that the kept weights alone would need; of gradual pruning, cut
-    by cut.
-    """
+    """Return the training FLOPs that the kept weights alone would need."""
     if not trained.cuts:
         return flops.training(per_example, job.mask) * trained.samples
-    sizes = {name: keep.numel() for name, keep in job.mask.items()}
-    # Dense until the first cut, then as sparse as each cut leaves it until the next one.
+    # Pruned while it trained: dense until the first cut, then as sparse as each cut leaves it until
+    # the next one.
     first_cut, end = trained.cuts[0][0], job.first + trained.steps
     total = max(0, first_cut - job.first) * flops.training(per_example)
     for (step, kept), (next_step, _) in itertools.pairwise([*trained.cuts, (end, {})]):
-        counts = {name: (kept[name], size) for name, size in sizes.items()}
+        counts = {name: (kept[name], keep.numel()) for name, keep in job.mask.items()}
         total += (next_step - step) * flops.training_at(per_example, counts)
     return total * trained.samples // trained.steps

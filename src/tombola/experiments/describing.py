@@ -13,10 +13,31 @@ from tombola.ground.types import Mask
 from tombola.masks.masks import count, density, size
 from tombola.models import flops
 from tombola.models.flops import Flops
-from tombola.records.results import Selected
+from tombola.records.results import Record, Selected
 from tombola.search.rounds import Round
 from tombola.tasks.protocol import Metrics, Task
 from tombola.training.jobs import Job, Trained
+
+# What a record says of the ticket itself, whether it is evaluated or not.
+_TICKET_FACTS = (
+    "kept",
+    "prunable",
+    "total",
+    "density",
+    "density_total",
+    "layers",
+    "inference_flops",
+    "mask_digest",
+    "rewind_digest",
+    "unmasked",
+    "uncounted",
+    "kept_fraction",
+    "candidate_densities",
+    "candidate_layers",
+    "collapsed",
+    "cut_seconds",
+    "invariant_seconds",
+)
 
 
 def ticket_facts(plans: Plans, mask: Mask, job: Job, layers: Mapping[str, Flops]) -> dict[str, Any]:
@@ -51,18 +72,24 @@ def ticket_facts(plans: Plans, mask: Mask, job: Job, layers: Mapping[str, Flops]
     return facts
 
 
-def round_facts(found: Round, before: Mask) -> dict[str, Any]:
+def round_facts(new: Round, before: Mask) -> dict[str, Any]:
     """Say what a round did to the mask before it."""
     facts: dict[str, Any] = {
-        "kept_fraction": count(found.mask) / count(before),
-        "collapsed": found.collapsed,
-        "cut_seconds": found.cut_seconds,
-        "invariant_seconds": found.invariant_seconds,
+        "kept_fraction": count(new.mask) / count(before),
+        "collapsed": new.collapsed,
+        "cut_seconds": new.cut_seconds,
+        "invariant_seconds": new.invariant_seconds,
     }
-    if found.candidates:
-        facts["candidate_densities"] = [density(candidate) for candidate in found.candidates]
-        facts["candidate_layers"] = {name: _kept_of(name, found.candidates) for name in found.mask}
+    # A ticket that was drawn or taken from another arm has no candidates.
+    if new.candidates:
+        facts["candidate_densities"] = [density(candidate) for candidate in new.candidates]
+        facts["candidate_layers"] = {name: _kept_of(name, new.candidates) for name in new.mask}
     return facts
+
+
+def facts_of(record: Record) -> dict[str, Any]:
+    """Return what a record says of the ticket itself."""
+    return {name: record[name] for name in _TICKET_FACTS if name in record}
 
 
 def _kept_of(layer: str, candidates: Sequence[Mask]) -> list[int]:
@@ -72,14 +99,17 @@ def _kept_of(layer: str, candidates: Sequence[Mask]) -> list[int]:
 
 def numbers(metrics: Metrics | None, task: Task) -> dict[str, float | None]:
     """Return what was measured on a split: each metric of the task, then the loss."""
-    names = [*(metric.name for metric in task.metrics), "loss"]
-    return {name: None if metrics is None else metrics.of(name) for name in names}
+    names = [metric.name for metric in task.metrics] + ["loss"]
+    if metrics is None:
+        return dict.fromkeys(names)
+    return {name: metrics.of(name) for name in names}
 
 
 def curve(trained: Trained, metrics: Sequence[Metric]) -> dict[str, list[float]]:
     """Return the evaluations of a training as columns, to six digits."""
     columns: dict[str, list[float]] = {}
-    for name in ("step", "valid_loss", *(f"valid_{metric.name}" for metric in metrics)):
+    names = ["step", "valid_loss"] + [f"valid_{metric.name}" for metric in metrics]
+    for name in names:
         columns[name] = [float(f"{entry[name]:.6g}") for entry in trained.history]
     return columns
 

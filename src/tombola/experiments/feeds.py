@@ -36,7 +36,7 @@ class Feed:
     >>> feed = Feed(readers=1)
     >>> feed.put(Found(job, samples=600))
     >>> feed.end()
-    >>> [(found.job.mask["w"].tolist(), found.samples) for found in feed]
+    >>> [(offered.job.mask["w"].tolist(), offered.samples) for offered in feed]
     [([True, False, True], 600)]
     """
 
@@ -45,13 +45,13 @@ class Feed:
         self._waiting: dict[int, _Waiting] = {}  # by place
         self._number = 0
         self._changed = threading.Condition()
-        self._failure: str | None = None
+        self._failure: str | None = None  # empty where the arm has ended well
 
-    def put(self, found: Found) -> None:
+    def put(self, new: Found) -> None:
         """Give the next round."""
         with self._changed:
             if self._readers:
-                self._waiting[self._number] = _Waiting.of(found, self._readers)
+                self._waiting[self._number] = _Waiting.of(new, self._readers)
             self._number += 1
             self._changed.notify_all()
 
@@ -74,7 +74,8 @@ class Feed:
                 waiting.readers -= 1
                 if not waiting.readers:
                     del self._waiting[index]
-            yield waiting.found()
+            # Not under the lock: the reader may take hours for a round.
+            yield waiting.unpacked()
 
 
 def feeds_of(
@@ -82,6 +83,7 @@ def feeds_of(
 ) -> dict[tuple[str, int], Feed]:
     """Make the feed of every arm of every replicate, for those among them that follow it."""
     keys = list(todo)
+    # An arm that follows none reads the feed of nobody.
     readers = Counter((arms[name].source, replicate) for name, replicate in keys)
     return {key: Feed(readers[key]) for key in keys}
 
@@ -97,17 +99,18 @@ class _Waiting:
     readers: int
 
     @classmethod
-    def of(cls, found: Found, readers: int) -> _Waiting:
+    def of(cls, new: Found, readers: int) -> _Waiting:
         bits = {}
-        for name, keep in found.job.mask.items():
+        for name, keep in new.job.mask.items():
             bits[name] = np.packbits(keep.cpu().numpy().reshape(-1)), keep.shape
+        # Cached properties, which are there if somebody has asked for them.
         digests = {}
         for name in ("start_digest", "mask_digest"):
-            if name in vars(found.job):  # a cached property that was asked for before
-                digests[name] = vars(found.job)[name]
-        return cls(replace(found.job, mask={}), bits, digests, found.samples, readers)
+            if name in vars(new.job):
+                digests[name] = vars(new.job)[name]
+        return cls(replace(new.job, mask={}), bits, digests, new.samples, readers)
 
-    def found(self) -> Found:
+    def unpacked(self) -> Found:
         mask = {}
         for name, (bits, shape) in self.bits.items():
             keep = np.unpackbits(bits, count=shape.numel()).astype(bool)

@@ -37,9 +37,7 @@ _SAMPLE_SECONDS = 1e-3  # of a sample at least: shorter ones are lost in the gra
 
 def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
     """Time the dense network and the sparsest ticket of each search, and write the run's
-    ``latency.json``.
-
-    What was measured before of the same tickets stays as it is.
+    ``latency.json``, unless it is there for the same tickets.
 
     Args:
         run: The folder; nobody else may work there.
@@ -51,6 +49,7 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
         DiskError: The file cannot be written.
     """
     tickets = _sparsest(run)
+    # What was measured before of the same tickets stays as it is.
     if not tickets or _measured(run) == [record["mask_digest"] for record in tickets]:
         return
     training, task = plans.recipe.training, plans.task
@@ -83,7 +82,7 @@ def _measured(run: Run) -> list[str]:
 
 def _summary(seconds: Sequence[float]) -> dict[str, Any]:
     """Return median and quartiles in milliseconds."""
-    low, median, high = (1000 * float(value) for value in np.quantile(seconds, [0.25, 0.5, 0.75]))
+    low, median, high = (1000 * np.quantile(seconds, [0.25, 0.5, 0.75])).tolist()
     return {"ms": median, "quartiles": [low, high], "samples": len(seconds)}
 
 
@@ -105,7 +104,8 @@ def timed(networks: Mapping[str, nn.Module], inputs: Tensor) -> dict[str, list[f
     # How long a call takes decides how many calls make a sample, and how many samples there are.
     slowest = 0.0
     for network in networks.values():
-        _seconds(network, inputs, 1)  # what is made at the first call is no part of any other
+        # The first call may compile or allocate, which no other one does.
+        _seconds(network, inputs, 1)
         slowest = max(slowest, _seconds(network, inputs, 1))
     calls = max(1, round(_SAMPLE_SECONDS / slowest))
     number = round(_SECONDS / (calls * slowest * len(networks)))
@@ -130,18 +130,17 @@ def _sparsest(run: Run) -> list[Record]:
     """Return of each arm that searches and follows no other the sparsest ticket whose file is
     here, of the first replicate that has one.
     """
-    sparsest = []
+    sparsest: dict[str, Record] = {}
+    in_order = sorted(
+        run.records.all(), key=lambda record: (record["replicate"], record["density"])
+    )
     for name, arm in run.recipe.arms.items():
         if not arm.searches or arm.source is not None:
             continue
-        tickets = []
-        for record in run.records.all():
+        for record in in_order:
             if record["arm"] != name or not 0 < record["density"] < 1:
                 continue
             if run.ticket_path(name, record["replicate"], record["round"]).exists():
-                tickets.append(record)
-        if tickets:
-            sparsest.append(
-                min(tickets, key=lambda record: (record["replicate"], record["density"]))
-            )
-    return sparsest
+                sparsest[name] = record
+                break
+    return list(sparsest.values())

@@ -102,7 +102,14 @@ def resolve_defaults(recipe: Recipe, task: Task) -> Recipe:
 
 @dataclass(frozen=True)
 class Plans:
-    """What each arm of a recipe works with on its task, checked before any training."""
+    """What each arm of a recipe works with on its task, checked before any training.
+
+    Attributes:
+        recipe: The recipe, its defaults resolved.
+        task: The data and the model.
+        mask: The weights that may be pruned; a search begins with those that it keeps.
+        total: All weights of the model, prunable or not.
+    """
 
     recipe: Recipe
     task: Task
@@ -127,14 +134,12 @@ class Plans:
 
     @functools.cached_property
     def unmasked(self) -> list[str]:
-        """Name the weights that are left out of masks because nothing tells how their layer uses
-        them.
-        """
+        """The weights that are left out of masks, as it is not known how their layer uses them."""
         return list(unmasked(self.task.model, self.recipe.prunable))
 
     @functools.cached_property
     def left_out(self) -> dict[str, str]:
-        """Say what masks and counted FLOPs leave out of this model, in one line each."""
+        """What masks and counted FLOPs leave out of this model, in one line each."""
         lines = {}
         not_pruned = unmasked_in_words(self.task.model, self.recipe.prunable)
         if not_pruned:
@@ -167,8 +172,8 @@ class Plans:
 
     @property
     def zeros(self) -> str:
-        """Say what is done about prunable weights that are zero in the checkpoint; empty where
-        there are none.
+        """What is done about prunable weights that are zero in the checkpoint, in a line; empty
+        where there are none.
         """
         if self.recipe.model.weights is None:
             return ""
@@ -203,9 +208,7 @@ class Plans:
         return self.scope(arm.source)
 
     def ground(self, name: str, replicate: int) -> Ground:
-        """Return what an arm of a replicate works with, as far as it is known before anything
-        runs.
-        """
+        """Return what an arm of a replicate works with, as far as it is known before it runs."""
         source = self.recipe.arms[name].source
         return Ground(
             task=self.task,
@@ -225,12 +228,14 @@ class Plans:
         """Return what models of arms and replicates are trained on, one partition for each
         number of outputs.
         """
-        parts = [WHOLE]
+        by_outputs = {self.task.outputs(WHOLE): WHOLE}
         for name, replicate in keys:
             arm = self.recipe.arm(name)
-            if arm.searches:
-                parts += arm.trained_on(self.ground(name, replicate))
-        return list({self.task.outputs(part): part for part in parts}.values())
+            if not arm.searches:
+                continue
+            for part in arm.trained_on(self.ground(name, replicate)):
+                by_outputs[self.task.outputs(part)] = part
+        return list(by_outputs.values())
 
     def flops(self, keys: Iterable[tuple[str, int]]) -> dict[int, dict[str, Flops]]:
         """Count what an example costs the models of arms and replicates, layer by layer, by the
@@ -248,9 +253,7 @@ class Plans:
         return {}
 
     def full_partition(self, replicate: int) -> Partition:
-        """Return what a replicate's dense network and tickets are trained on: all, but for what
-        skew takes away.
-        """
+        """Return what a replicate's dense network and tickets are trained on."""
         skew = self.recipe.data.skew
         return self.search_partition(replicate) if skew is not None and skew.of == "all" else WHOLE
 
@@ -271,37 +274,50 @@ class Plans:
         return labels
 
     def _check(self) -> None:
+        self._check_validation_data()
+        self._check_metrics()
+        self._check_targets()
         recipe, task = self.recipe, self.task
-        needs_validation = {
+        steps = Schedule.of(recipe.training, task.steps_per_epoch(recipe.training.batch_size)).steps
+        if recipe.rewind >= steps:
+            raise ConfigError(f"rewind is {recipe.rewind}; a training has {steps} steps")
+        # After what can be read off the recipe: a user's own kernel is tried with a training step.
+        dense = Job(task.initial_state(), self.mask, recipe.training, recipe.seed)
+        try_kernel(dense, task)
+        for name in recipe.arms:
+            try:
+                self._check_arm(name, dense)
+            except InputError as error:
+                raise ConfigError(f"arm '{name}': {error}") from error
+
+    def _check_arm(self, name: str, dense: Job) -> None:
+        """Refuse an arm that cannot work; the dense training was tried before."""
+        arm, training = self.recipe.arm(name), self.recipe.training
+        search_training = arm.searching(training)
+        metric_named(search_training.select_by, self.task.metrics, "training.select_by")
+        if search_training.step != training.step:
+            try_kernel(replace(dense, training=search_training), self.task)
+        arm.check_ground(self.ground(name, 0))
+        # In each replicate, as partitions are drawn anew.
+        for replicate in range(self.recipe.replicates):
+            arm.check_replicate(self.ground(name, replicate))
+
+    def _check_validation_data(self) -> None:
+        """Refuse settings that choose by validation data where there is none."""
+        if self.task.size(WHOLE, "valid"):
+            return
+        recipe = self.recipe
+        choosing = {
             "until.accuracy_drop": recipe.until.accuracy_drop is not None,
             "training.patience": recipe.training.patience is not None,
             "training.select: best": recipe.training.select == "best",
         }
-        for name, is_set in needs_validation.items():
-            if is_set and not task.size(WHOLE, "valid"):
+        for name, is_set in choosing.items():
+            if is_set:
                 raise ConfigError(
                     f"{name} needs validation data; data.valid {recipe.data.valid:g} gives no "
                     "example"
                 )
-        self._check_metrics()
-        self._check_targets()
-        steps = Schedule.of(recipe.training, task.steps_per_epoch(recipe.training.batch_size)).steps
-        if recipe.rewind >= steps:
-            raise ConfigError(f"rewind is {recipe.rewind}; a training has {steps} steps")
-        dense = Job(task.initial_state(), self.mask, recipe.training, recipe.seed)
-        try_kernel(dense, task)
-        for name in recipe.arms:
-            arm = recipe.arm(name)
-            try:
-                own = arm.searching(recipe.training)
-                metric_named(own.select_by, task.metrics, "training.select_by")
-                if own.step != recipe.training.step:
-                    try_kernel(replace(dense, training=own), task)
-                arm.check_ground(self.ground(name, 0))
-                for replicate in range(recipe.replicates):
-                    arm.check_replicate(self.ground(name, replicate))
-            except InputError as error:
-                raise ConfigError(f"arm '{name}': {error}") from error
 
     def _check_metrics(self) -> None:
         """Refuse a metric that the task does not declare, and a fraction given in points."""
@@ -318,6 +334,7 @@ class Plans:
                 )
 
     def _check_targets(self) -> None:
+        # Only prunable weights can go, so a density of all weights has a lower bound.
         most = size(self.mask) / self.total
         target = self.recipe.until.density_total
         if target is not None and target <= 1 - most:
@@ -341,7 +358,7 @@ class Plans:
                 )
 
     def _check_begun(self, targets: Mapping[str, float | None]) -> None:
-        """Refuse densities at or above that of the checkpoint's mask which the run begins with."""
+        """Refuse densities at or above that of the checkpoint's mask, which the run begins with."""
         begins = density(self.mask)
         asked = dict(targets)
         total = self.recipe.until.density_total
@@ -362,6 +379,7 @@ class Plans:
         arm, until = self.recipe.arms[name], self.recipe.until
         leader = held(leading(arm, self.recipe.arms))
         lowest = leader.lowest(until.rounds, until.density, density(self.mask))
+        # As a product of many rates the lowest density has rounding errors.
         if arm.evaluate_at and min(arm.evaluate_at) < lowest * (1 - 1e-9):
             raise ConfigError(
                 f"arms.{name}.evaluate_at names the density {min(arm.evaluate_at):g}, and no round "

@@ -44,12 +44,12 @@ class Display:
         self._labels: dict[str, str] = {}
         self._tasks: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}
-        # Dense networks that were told, by replicate and training: all arms share them.
+        # Dense networks that were shown, by replicate and training: all arms share them.
         self._dense: set[tuple[int, str]] = set()
         self._all: TaskID | None = None
         self._began = time.monotonic()
         self._estimate: Estimate | None = None
-        self.metric = ACCURACY  # what results are told by
+        self.metric = ACCURACY  # what is shown of a result
 
     def start(self, name: str, estimate: Estimate) -> None:
         """Say what is ahead, and begin."""
@@ -66,16 +66,16 @@ class Display:
         if self.quiet or not self.console.is_terminal:
             return
         # Where it is narrow, what a training is for is cut short, and bar, percent and time stay.
-        uncut = [Column(no_wrap=True, min_width=width) for width in (4, 7, 0)]
+        percent, elapsed, left = (Column(no_wrap=True, min_width=width) for width in (4, 7, 0))
         self._bars = Progress(
             TextColumn(
                 "{task.description}",
                 table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
             ),
             BarColumn(bar_width=20 if self.console.width >= 100 else 8),
-            TaskProgressColumn(table_column=uncut[0]),
-            TimeElapsedColumn(table_column=uncut[1]),
-            TextColumn("{task.fields[left]}", table_column=uncut[2]),
+            TaskProgressColumn(table_column=percent),
+            TimeElapsedColumn(table_column=elapsed),
+            TextColumn("{task.fields[left]}", table_column=left),
             console=self.console,
             transient=True,
             expand=True,
@@ -111,8 +111,9 @@ class Display:
         done = sum(self._done.values())
         if self._estimate is None or not self._estimate.bounded or not done:
             return ""
+        # With more steps done than were foreseen, how many are left is not known.
         ahead = self._estimate.steps - done
-        if ahead <= 0:  # more steps than were foreseen: how many are left is not known
+        if ahead <= 0:
             return ""
         return f"{duration((time.monotonic() - self._began) * ahead / done)} left"
 
@@ -130,11 +131,10 @@ class Display:
         if _is_shared(record):
             network = "dense network"
         which = f"replicate {record['replicate']} · {network}"
-        checks = (
-            f", checks {record['invariant_seconds']:.1f} s"
-            if record["invariant_seconds"] >= 0.1
-            else ""
-        )
+        # As a rule they take no time that anybody would notice.
+        checks = ""
+        if record["invariant_seconds"] >= 0.1:
+            checks = f", checks {record['invariant_seconds']:.1f} s"
         self.say(
             f"{clock(time.monotonic() - self._began)}  {which:<37} density "
             f"{record['density']:7.2%}   {result}   {record['round_seconds']:.1f} "

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tombola.data.partitions import WHOLE
-from tombola.experiments.driver import ArmRun, Shared
+from tombola.experiments.driver import ArmRun
 from tombola.experiments.estimate import Estimate, Measure
 from tombola.experiments.feeds import feeds_of
 from tombola.experiments.plans import Plans
+from tombola.experiments.shared import Shared
 from tombola.folder.runs import Run
 from tombola.ground.endings import End
 from tombola.ground.seeds import derive
@@ -102,16 +103,17 @@ class Rehearsed:
             counts[name] *= replicates
         return replace(self, **counts)
 
-    def plus(self, other: Rehearsed) -> Rehearsed:
+    def plus(self, further: Rehearsed) -> Rehearsed:
         """Return what both together would do."""
         counts: dict[str, Any] = self._counts()
-        for name, value in other._counts().items():
+        for name, value in further._counts().items():
             counts[name] += value
-        rounds = dict(other.rounds) | dict(self.rounds)
-        cut_short = self.cut_short or other.cut_short
+        rounds = dict(further.rounds) | dict(self.rounds)
+        cut_short = self.cut_short or further.cut_short
         return replace(self, **counts, rounds=rounds, cut_short=cut_short)
 
     def _counts(self) -> dict[str, int]:
+        # By the exact type: a bool is an int, too.
         return {name: value for name, value in vars(self).items() if type(value) is int}
 
 
@@ -127,15 +129,17 @@ def rehearse(
     Args:
         plans: What the arms work with.
         todo: Arms and replicates to drive, and those whose rounds they need.
-        initial: Gives the states that replicates start from, see `driver.Shared`.
+        initial: Gives the states that replicates start from, see `shared.Shared`.
         run: The run so far; a new one if not given.
         agreement: How far the partitions of a search agree on what they prune.
     """
     rehearsed = Rehearsed()
     deadline = time.process_time() + _SECONDS
     for replicate, number in _representatives(plans, todo, run).items():
-        own_arms = [key for key in todo if key[1] == replicate]
-        rehearsal = _Rehearsal(plans, own_arms, initial([replicate]), run, agreement, deadline)
+        arms_of_replicate = [key for key in todo if key[1] == replicate]
+        rehearsal = _Rehearsal(
+            plans, arms_of_replicate, initial([replicate]), run, agreement, deadline
+        )
         rehearsed = rehearsed.plus(rehearsal.drive().times(number))
         if rehearsed.cut_short:
             break
@@ -149,7 +153,7 @@ def estimate(
     run: Run | None,
     workers: int,
 ) -> Estimate:
-    """Say how many trainings a run needs and about how long they take.
+    """Estimate how many trainings a run needs and how long they take.
 
     Args:
         plans: What the arms work with.
@@ -160,6 +164,7 @@ def estimate(
     """
     expected = rehearse(plans, todo, initial, run)
     trainings = [expected.trainings]
+    # Two further rehearsals give the bounds where agreement decides how many rounds there are.
     if any(plans.recipe.arm(name).varies for name, _ in todo):
         for agreement in ("least", "all"):
             trainings.append(rehearse(plans, todo, initial, run, agreement).trainings)
@@ -188,10 +193,10 @@ def _seconds(plans: Plans, expected: Rehearsed) -> float:
     if not expected.trainings:
         return 0.0
     measured, task = Measure.of(plans), plans.task
-    per_evaluation = sum(task.size(WHOLE, split) for split in ("train", "valid", "test"))
-    per_line = POINTS * task.size(WHOLE, "test")
+    test = task.size(WHOLE, "test")
+    per_evaluation = task.size(WHOLE, "train") + task.size(WHOLE, "valid") + test
     examples = expected.looked_at
-    examples += expected.evaluations * per_evaluation + expected.lines * per_line
+    examples += expected.evaluations * per_evaluation + expected.lines * POINTS * test
     # A score that needs data goes forward and back, as a step does.
     steps = expected.steps + expected.scored / plans.recipe.training.batch_size
     return steps * measured.step + examples * measured.example
@@ -200,8 +205,8 @@ def _seconds(plans: Plans, expected: Rehearsed) -> float:
 def _representatives(plans: Plans, todo: Sequence[Key], run: Run | None) -> dict[int, int]:
     """Return the replicates to rehearse, each with the number of replicates that it stands for."""
     replicates = list(dict.fromkeys(replicate for _, replicate in todo))
-    # Skew leaves other examples out in every replicate, and in a run that has begun each replicate
-    # has got to another point.
+    # Skew leaves out other examples in every replicate, and in a run that has begun each replicate
+    # may have got to another point.
     alike = plans.recipe.data.skew is None and (run is None or not run.begun)
     if alike and replicates:
         return {replicates[0]: len(replicates)}
@@ -224,6 +229,7 @@ class _Rehearsal:
         mask = thinned.state(plans.mask)
         total = round(plans.total * size(mask) / size(plans.mask))
         self._plans = replace(plans, mask=mask, total=total)
+        # Thinned jobs have other digests than those of the run, so what it has done is not found.
         known = run if thinned.complete else None
         per_example = {}
         for outputs, layers in plans.flops(todo).items():
@@ -246,8 +252,9 @@ class _Rehearsal:
         self._todo = todo
 
     def drive(self) -> Rehearsed:
-        """Drive the arms one after the other, each after the one that it follows."""
+        """Drive the arms one after the other."""
         cut_short = False
+        # Each after the one that it follows: there are no threads here in which it could wait.
         order = arms.order(self._plans.recipe.arms)
         rounds: dict[str, tuple[int, float | None]] = {}
         try:
@@ -257,23 +264,15 @@ class _Rehearsal:
                 rounds[name] = self._folder.reached(name)
         except _EnoughError:
             cut_short = True
-        pool, folder = self._pool, self._folder
-        # What an arm that failed would have gone on to do is not counted.
-        cut_short = cut_short or folder.failed
-        return Rehearsed(
-            trainings=len(pool.trained),
-            steps=sum(training.steps for training in pool.trained.values()),
-            examples=sum(training.examples for training in pool.trained.values()),
-            flops=sum(training.flops for training in pool.trained.values()),
-            looked_at=sum(training.looked_at for training in pool.trained.values()),
-            evaluations=len(pool.tested),
-            lines=len(pool.lines),
-            scored=sum(pool.cuts.values()),
+        folder = self._folder
+        return replace(
+            self._pool.counted(),
             tickets=folder.tickets,
             candidates=folder.masks,
             starts=len(folder.starts),
             rounds=rounds,
-            cut_short=cut_short,
+            # What an arm that failed would have gone on to do is not counted.
+            cut_short=cut_short or folder.failed,
         )
 
 
@@ -283,6 +282,7 @@ class _Thinned:
     """
 
     def __init__(self, mask: Mask) -> None:
+        # The same stride in each layer, so that layers keep their shares of the model.
         self._stride = max(1, math.ceil(size(mask) / LARGEST))
         self._names = tuple(mask)
 
@@ -308,17 +308,6 @@ class _Thinned:
         return replace(ticket, mask=mask, rewind_point=rewind_point)
 
 
-class _Counted(NamedTuple):
-    """What is counted of a training: its steps, training examples, FLOPs, and validation
-    examples looked at.
-    """
-
-    steps: int
-    examples: int
-    flops: int
-    looked_at: int
-
-
 class _CountingPool:
     """Counts what it is asked to train, and gives weights that nobody has trained."""
 
@@ -335,10 +324,19 @@ class _CountingPool:
         self._agreement, self._deadline = agreement, deadline
         self._task = plans.task.digest
         self.arm = ""  # the one that is driven
-        self.trained: dict[str, _Counted] = {}
+        self.trained: dict[str, Rehearsed] = {}  # what is counted of each training
         self.tested: set[str] = set()
         self.lines: set[str] = set()
         self.cuts: dict[str, int] = {}  # training examples that the scores of each cut go through
+
+    def counted(self) -> Rehearsed:
+        """Return what the pool was asked for, each piece of work once."""
+        total = Rehearsed(
+            evaluations=len(self.tested), lines=len(self.lines), scored=sum(self.cuts.values())
+        )
+        for training in self.trained.values():
+            total = total.plus(training)
+        return total
 
     def digest(self, job: Job) -> str:
         return job.digest(self._task)
@@ -361,10 +359,10 @@ class _CountingPool:
         nothing = Metrics(0.0, {metric.name: 0.0 for metric in self._plans.task.metrics})
         return _done((self._train(job), Measured(nothing, nothing, nothing, None)))
 
-    def connect(self, one: Job, other: Job) -> Future[tuple[Trained, Trained, Line]]:
-        self.lines.add(digest_json([self.digest(one), self.digest(other)]))
+    def connect(self, first: Job, second: Job) -> Future[tuple[Trained, Trained, Line]]:
+        self.lines.add(digest_json([self.digest(first), self.digest(second)]))
         flat = Line([0.0, 1.0], [0.0, 0.0], [0.0, 0.0])
-        return _done((self._train(one), self._train(other), flat))
+        return _done((self._train(first), self._train(second), flat))
 
     def cut(self, work: Cut) -> Future[tuple[Pruned]]:
         task, jobs = self._plans.task, list(work.jobs)
@@ -389,6 +387,7 @@ class _CountingPool:
             common_address: Where partitions that agree draw from.
             share: How far, of 1, partitions that agree as little as they can are moved on.
         """
+        # Checked here, as every round trains something.
         if time.process_time() > self._deadline:
             raise _EnoughError
         digest, task = self.digest(job), self._plans.task
@@ -399,19 +398,23 @@ class _CountingPool:
         if digest not in self.trained and not done:
             every = schedule.evaluate_every
             looks = (last - 1) // every - first // every + 1  # in between, and at the end
-            self.trained[digest] = _Counted(
+            self.trained[digest] = Rehearsed(
+                trainings=1,
                 steps=last - first,
                 examples=examples,
                 flops=self._flops[task.outputs(job.part)] * examples,
                 looked_at=looks * task.size(job.part, "valid"),
             )
+
+        # What the training learns; where the mask changes while it runs, its last mask, too.
         by_chance = common_address is None or self._agreement == "chance"
         learnt = self._weights(job, digest if by_chance else common_address, share)
         pruned = None
         if job.during is not None:
             driver = driver_class(job.during)
             pruned = driver.end(job.during, task.model, task.head, job.mask, learnt)
-            learnt = {name: learnt[name] * keep for name, keep in pruned.items()}
+            for name, keep in pruned.items():
+                learnt[name] = learnt[name] * keep
         return Trained(
             final={**job.start, **learnt},
             early=None,
@@ -429,6 +432,7 @@ class _CountingPool:
         draw = torch.Generator().manual_seed(derive(job.seed, "rehearsal", address))
         learnt = {}
         for name, keep in job.mask.items():
+            # Above zero, so that no kept weight looks like a pruned one.
             values = torch.rand(keep.shape, generator=draw) + 1e-6
             if self._agreement == "least":
                 values = _moved_on(values, keep, share)
@@ -457,8 +461,8 @@ def _dealt_out(address: str) -> Score:
 
 
 def _moved_on(values: Tensor, keep: Tensor, share: float) -> Tensor:
-    """Rank a layer's kept weights and move the ranks on by a share of them, so that others are
-    the lowest.
+    """Rank a layer's kept weights and rotate the ranks by a share of them, so that other weights
+    are the lowest.
     """
     number = int(keep.count_nonzero())
     ranks = torch.argsort(torch.argsort(values[keep]))
@@ -560,11 +564,12 @@ def _bytes(plans: Plans, todo: Sequence[Key], expected: Rehearsed) -> int:
     state = sum(value.nbytes for value in task.model.state_dict().values())
     trained = state * (2 if task.size(WHOLE, "valid") else 1)  # the last and the early-stop state
     replicates = len({replicate for _, replicate in todo})
-    searching = sum(1 for name, _ in todo if recipe.arms[name].has_tickets)
+    with_tickets = [name for name, _ in todo if recipe.arms[name].has_tickets]
+    # Of evaluations, by what the recipe keeps; the dense network of each replicate stays anyway.
     at_most = {
         "all": expected.evaluations,
-        "best": 5 * searching,
-        "last": searching,
+        "best": 5 * len(with_tickets),
+        "last": len(with_tickets),
         "none": 0,
     }
     kept = min(expected.evaluations, at_most[recipe.keep]) + replicates

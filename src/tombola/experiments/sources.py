@@ -204,15 +204,15 @@ def _training(training: Training, changes: Mapping[str, Any], path: Path) -> Tra
 
 
 def _data_of(source: Source, target: str, changes: Mapping[str, Any]) -> Data:
-    """Return how a target is treated: as the ticket's own data, but for what says which data
-    these are.
-    """
+    """Return how a target is treated: like the ticket's own data, with what was changed."""
     entries = asdict(source.data)
+    # These are of one data set; augmentation and validation go with any.
     if target != source.data.name:
         entries |= {"name": target, "options": {}, "classes": None, "skew": None}
     for dotted, value in changes.items():
         if not dotted.startswith("data."):
             continue
+        # Of "data.augment.flip" the entry of an entry is changed; what is no entry is an option.
         key, _, inner = dotted.removeprefix("data.").partition(".")
         if inner and key in entries and isinstance(entries[key], dict | None):
             entries[key] = (entries[key] or {}) | {inner: value}

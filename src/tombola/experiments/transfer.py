@@ -1,5 +1,5 @@
-"""Transfer: train tickets on data sets and test them; on the data that they were found on it is an
-evaluation, on others a transfer.
+"""Transfer: train tickets on data sets and test them, on the data that they were found on or on
+other data.
 
     ticket files x data sets -> task -> rewind, new head -> train -> test once -> record -> matrix
 
@@ -14,6 +14,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def transfer(
     Raises:
         InputError: A ticket, a data set or a setting is wrong; nothing was trained.
     """
-    extras.require("report")  # now, and not when all is trained
+    # Now, and not when all is trained.
+    extras.require("report")
     display = display or Display(quiet=True)
     changes = dict(changes or {})
     if workers is not None:
@@ -120,8 +122,9 @@ def transfer(
     for target in data:
         catalogue.entry("tombola.data", target)
     sources = read_sources(tickets, changes, model, dense=dense)
-    own_model = model is not None and catalogue.is_own(model)
-    # What makes it this transfer and no other: the folder is named after it.
+    has_own_code = model is not None and catalogue.is_own(model)
+    # What makes it this transfer and no other: the folder is named after it. Of the user's own code
+    # the source counts, as it may change under the same name.
     request = {
         "format": FORMAT,
         "tickets": [source.ticket.digest for source in sources],
@@ -130,21 +133,25 @@ def transfer(
         "model": model,
         "dense": dense,
         "device": devices.kind_of(device),
-        "own_code": source_digest(model) if model is not None and own_model else None,
+        "own_code": source_digest(model) if model is not None and has_own_code else None,
     }
     folder = runs / f"{name}-{digest_json(request)[:8]}"
+    order: list[str] = []
+    for target in data:
+        order += [_record_name(source, target) for source in sources]
     with lock(folder):
-        order = [_record_name(source, target) for target in data for source in sources]
         records = _records(folder, request, tickets, order, display)
         work = _Work(folder, records, changes, data_root, workers, device, display, [])
         for target in data:
             _train_on(target, sources, work)
+        # Results are in the records; what was trained is needed no more.
         Store(Layout.of(folder).trainings).keep_only(())
         results = records.all()
-        notes = dict.fromkeys(work.failures)  # each once, in order
+        notes = [*work.failures]
         for record in results:
-            notes |= dict.fromkeys(record["notes"])
-        files = matrix.write(folder, name, results, list(notes), _facts(results, changes))
+            notes += record["notes"]
+        each_once = list(dict.fromkeys(notes))
+        files = matrix.write(folder, name, results, each_once, _facts(results, changes))
     return Outcome(folder, results, work.failures, files)
 
 
@@ -167,11 +174,11 @@ def _records(
     sealed = True
     if path.exists():
         known = Seals(folder, required=False).read_json(path)
+        # Folders of earlier versions have no seals.
         sealed = isinstance(known, dict) and "seals" in known
         if sealed:
             Seals(folder).read_json(path)
-        as_written = json.loads(json.dumps(request))
-        if not isinstance(known, dict) or as_written != {key: known.get(key) for key in request}:
+        if not isinstance(known, dict) or not _is_same_request(known, request):
             raise ConfigError(f"'{path}' is that of another transfer; take another --name")
     new_seals = Seals(folder, digest_json(request))
     records = Records(layout.records, order=order, seals=replace(new_seals, required=sealed))
@@ -188,11 +195,18 @@ def _records(
     return records
 
 
+def _is_same_request(known: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Whether a folder was made for this request; it may say more."""
+    # As JSON has it, which knows no tuples.
+    as_written = json.loads(json.dumps(request))
+    return all(known.get(key) == value for key, value in as_written.items())
+
+
 def _facts(records: Sequence[Record], changes: Mapping[str, Any]) -> dict[str, str]:
     """Say in a few words what was trained and how, for the head of the page."""
     if not records:
         return {}
-    tickets = {record["ticket"] for record in records if record["ticket"] is not None}
+    tickets = {record["ticket"] for record in records} - {None}
     seeds = {record["seed"] for record in records}
     arms, trainings = [], []
     for record in records:
@@ -202,18 +216,18 @@ def _facts(records: Sequence[Record], changes: Mapping[str, Any]) -> dict[str, s
     changed = [f"{dotted} {value}" for dotted, value in changes.items()]
     return {
         "tickets": f"{len(tickets)}, of {_listed(arms)}",
-        "found on": _listed(record["found_on"] for record in records),
-        "trained on": _listed(record["data"] for record in records),
-        "model": _listed(record["model"] for record in records),
-        "training": "; ".join(dict.fromkeys(trainings)),
+        "found on": _listed(map(itemgetter("found_on"), records)),
+        "trained on": _listed(map(itemgetter("data"), records)),
+        "model": _listed(map(itemgetter("model"), records)),
+        "training": _listed(trainings, "; "),
         "other than the tickets say": ", ".join(changed) or "nothing",
         "replicates": str(len(seeds)),
     }
 
 
-def _listed(words: Iterable[str]) -> str:
+def _listed(words: Iterable[str], separator: str = ", ") -> str:
     """Join words, each once."""
-    return ", ".join(dict.fromkeys(words))
+    return separator.join(dict.fromkeys(words))
 
 
 def _train_on(target: str, sources: Sequence[Source], work: _Work) -> None:
@@ -221,6 +235,7 @@ def _train_on(target: str, sources: Sequence[Source], work: _Work) -> None:
     one pool.
     """
     groups: dict[str, list[Source]] = {}
+    # The seed of the recipe decides which examples are held back for validation.
     for source in sources:
         treated = source.on(target, work.changes)
         same_task = [asdict(treated.model), asdict(treated.data), treated.recipe_seed]
@@ -245,9 +260,10 @@ def _train_on(target: str, sources: Sequence[Source], work: _Work) -> None:
                     options=options_of(first.data),
                 )
         except InputError as error:
+            # Only if there is nothing to show: what was trained before has its table.
             if not work.records.all():
                 raise
-            work.failures.append(f"{target}: {error}")  # what was trained before has its table
+            work.failures.append(f"{target}: {error}")
             continue
         _check_data(work.records, target, task, work.folder)
         _train_group(target, group, task, make_task, work)
@@ -286,6 +302,8 @@ def _train_group(
         for source, job, notes in jobs:
             digest = pool.digest(job)
             work.display.label(digest, _record_name(source, target))
+            # For all of them before any result is read: equal trainings of two tickets are one,
+            # and the ticket that is recorded first must not drop it.
             pool.needs((source.label, source.path), [digest])
             under_way.append((source, job, notes, pool.evaluate(job)))
         for source, job, notes, promise in under_way:
@@ -326,25 +344,17 @@ def _job(source: Source, task: Classification) -> tuple[Job, list[str]]:
         if source.has_checkpoint_zeros:
             mask = from_zeros(point, mask)
 
-    # Other data has a head of its own, which is not pruned.
     notes: list[str] = []
     model = copied(task.model)
     if not on_own_data:
-        assert task.head is not None
-        weight = head_weight(task.model, task.head)
-        layer = weight.rpartition(".")[0]
-        classes = task.splits.num_classes
-        replace_head_(model, task.head, classes, source.seed, init=source.model.init)
-        for name, value in state_of(model).items():
-            if name in point and name.rpartition(".")[0] == layer:
-                point[name] = value
-        if mask.pop(weight, None) is not None and not source.dense:
+        head_mask = _draw_head_(model, point, mask, source, task)
+        if head_mask is not None and not source.dense:
             notes.append(
                 "the head is drawn for the new data, so what the ticket pruned of its own head is "
                 "not pruned"
             )
+    # Refuses what does not fit, with the first name and shape.
     try:
-        # refuses what does not fit, with the first name and shape
         Ticket(mask, point, {}).apply(model)
     except TicketError as error:
         remedy = _remedy(point, model, task)
@@ -359,8 +369,31 @@ def _job(source: Source, task: Classification) -> tuple[Job, list[str]]:
     return Job(point, mask, training, source.seed, part, first_step), notes
 
 
+def _draw_head_(
+    model: torch.nn.Module,
+    point: dict[str, Tensor],
+    mask: dict[str, Tensor],
+    source: Source,
+    task: Classification,
+) -> Tensor | None:
+    """Give model and rewind point a head for the task's classes, which no mask prunes.
+
+    Returns:
+        The mask that the ticket's own head had, if it had one.
+    """
+    assert task.head is not None
+    weight = head_weight(task.model, task.head)
+    layer = weight.rpartition(".")[0]
+    replace_head_(model, task.head, task.splits.num_classes, source.seed, init=source.model.init)
+    for name, value in state_of(model).items():
+        if name in point and name.rpartition(".")[0] == layer:
+            point[name] = value
+    return mask.pop(weight, None)
+
+
 def _remedy(point: Mapping[str, Tensor], model: torch.nn.Module, task: Classification) -> str:
     """Say which images a ticket needs, where it is the images that it cannot take; else nothing."""
+    # The first weight that does not fit: a convolution tells channels, a linear layer sizes.
     was: tuple[int, ...] = ()
     now: tuple[int, ...] = ()
     for name, value in state_of(model).items():

@@ -1,7 +1,7 @@
 """Connectivity: what lies on the straight line between two trainings of one network.
 
-    ticket -+-> train ------------------> one end --+
-            +-> train, in another order -> other ---+-> [ connect ] -> error along it -> barrier
+    ticket -+-> train -------------------> first end --+
+            +-> train, in another order -> second end -+-> [ connect ] -> error on it -> barrier
 
 Two trainings that end in one basin can be mixed: every network between them is as good as they are.
 Where the error rises in between, chance alone (the order of the data) has decided where they ended.
@@ -71,20 +71,20 @@ class Line:
         return {"at": self.at, self.metric.name: self.headline, "loss": self.loss}
 
 
-def between(one: State, other: State, place: float) -> dict[str, Tensor]:
+def between(first: State, second: State, place: float) -> dict[str, Tensor]:
     """Return the state at a place of the straight line from one state to another.
 
     At 0 and 1 it has the bits of the ends, and what is equal in both (a pruned weight's zero) stays
     as it is. Integers, such as a number of batches, are those of the first.
 
-    >>> one, other = {"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([0.0, 8.0])}
-    >>> between(one, other, 0.25)["w"].tolist()
+    >>> first, second = {"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([0.0, 8.0])}
+    >>> between(first, second, 0.25)["w"].tolist()
     [0.0, 5.0]
     """
-    mixed = dict(one)
-    for name, value in one.items():
+    mixed = dict(first)
+    for name, value in first.items():
         if value.is_floating_point():
-            mixed[name] = torch.lerp(value, other[name], place)
+            mixed[name] = torch.lerp(value, second[name], place)
     return mixed
 
 
@@ -115,7 +115,8 @@ def connect(job: Job, one: Trained, other: Trained, task: Task, *, points: int =
     >>> from tombola.data import synthetic
     >>> from tombola.masks.masks import ones
     >>> from tombola.ground.settings import Training
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Linear(20, 10))
+    >>> from torch.nn import Flatten, Linear, Sequential
+    >>> model = Sequential(Flatten(), Linear(64, 20), Linear(20, 10))
     >>> task = Classification(model, split(synthetic()), head="2")
     >>> job = Job(task.initial_state(), ones(model, head="2"), Training(lr=0.01, epochs=2), seed=0)
     >>> trained = [run_job(replace(job, seed=seed), task) for seed in (0, 1)]

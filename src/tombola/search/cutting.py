@@ -48,8 +48,8 @@ def keep_common(score: Score | Sequence[Score] = magnitude, scope: Scope = whole
 
     >>> cut = keep_common()
     >>> mask = {"w": torch.ones(4, dtype=torch.bool)}
-    >>> one, two = {"w": torch.tensor([1.0, 2, 3, 4])}, {"w": torch.tensor([4.0, 3, 2, 1])}
-    >>> cut(mask, [one, two], 0.25, Context({}, seed=0))[0]["w"].tolist()
+    >>> rising, falling = {"w": torch.tensor([1.0, 2, 3, 4])}, {"w": torch.tensor([4.0, 3, 2, 1])}
+    >>> cut(mask, [rising, falling], 0.25, Context({}, seed=0))[0]["w"].tolist()
     [False, True, True, False]
     """
     return _cut(score, scope, intersect)
@@ -68,8 +68,8 @@ def keep_any(score: Score | Sequence[Score] = magnitude, scope: Scope = whole_mo
         scope: Which weights compete.
 
     >>> mask = {"w": torch.ones(4, dtype=torch.bool)}
-    >>> one, two = {"w": torch.tensor([1.0, 2, 3, 4])}, {"w": torch.tensor([4.0, 3, 2, 1])}
-    >>> keep_any()(mask, [one, two], Count(2), Context({}, seed=0))[0]["w"].tolist()
+    >>> rising, falling = {"w": torch.tensor([1.0, 2, 3, 4])}, {"w": torch.tensor([4.0, 3, 2, 1])}
+    >>> keep_any()(mask, [rising, falling], Count(2), Context({}, seed=0))[0]["w"].tolist()
     [True, False, False, True]
     """
     return _cut(score, scope, union)

@@ -110,8 +110,8 @@ def selected(trained: Trained, index: int) -> State:  # noqa: ARG001
     return trained.state
 
 
-def _as_own_list(trained: Sequence[Trained]) -> Sequence[Trained]:
-    """Copy a list, so that it can be emptied; a pool's results are left as they are."""
+def _emptiable(trained: Sequence[Trained]) -> Sequence[Trained]:
+    """Copy a caller's list, which must not be emptied; a pool's results can be forgotten."""
     return list(trained) if isinstance(trained, list) else trained
 
 
@@ -233,7 +233,7 @@ def find(
         # own training does, so its job stays as it is.
         base = replace(job, last=job.first) if untrained else job
         jobs = [base.on(part, mask) for part in partitions]
-        trained = _as_own_list(run_all(jobs))
+        trained = _emptiable(run_all(jobs))
 
         before = mask
         began = time.perf_counter()
@@ -329,9 +329,9 @@ def find_independent(
 
     for index, amount in enumerate(amounts, first):
         jobs = [job.on(part, part_mask) for part, part_mask in zip(partitions, masks, strict=True)]
-        trained = _as_own_list(run_all(jobs))
+        trained = _emptiable(run_all(jobs))
 
-        # Each partition is cut as a search of its own, from its own mask.
+        # Each partition is cut as a separate search, from its own mask.
         before = mask
         began = time.perf_counter()
         new_masks = []

@@ -1,7 +1,7 @@
 """Work: what a run asks its pool to do, as plain data; each piece is done once, kept and charged.
 
     Train(job) ---------------------> Measure(job)
-    Train(job), Train(other) -------> Connect(job, other)
+    Train(first), Train(second) ----> Connect(first, second)
     Train(job) of each partition ---> Cut(jobs, mask, amount)
 
 A piece of work has a digest, names the work whose results it needs, can be done, and says how its
@@ -47,7 +47,7 @@ Facts: TypeAlias = Mapping[str, Any]
 
 
 class Work(ABC, Generic[Result]):
-    """One piece of work: what a pool does once, however many ask for it.
+    """One piece of work: a pool does it once, however many ask for it.
 
     Attributes:
         kind: The name of its results; the suffix of their files.
@@ -211,6 +211,7 @@ class Measure(Work[Measured]):
     @staticmethod
     def from_file(tensors: Tensors, facts: Facts) -> Measured:
         """Put the metrics of each split together again."""
+        # Without validation data two splits have no metrics, and stand in the file as null.
         measured = {split for split, fact in facts.items() if fact is not None}
         complete = facts.keys() == {*Measure._SPLITS} and measured >= {"train", "test"}
         # Predictions are of all splits or of none.
@@ -230,19 +231,19 @@ class Measure(Work[Measured]):
 class Connect(Work[Line]):
     """The line from one training of a ticket to another one."""
 
-    one: Job
-    other: Job
+    first: Job
+    second: Job
     kind: ClassVar[str] = "line"
 
     @property
     def jobs(self) -> tuple[Job, ...]:
         """The trainings at its ends."""
-        return (self.one, self.other)
+        return (self.first, self.second)
 
     @property
     def needs(self) -> tuple[Work[Any], ...]:
         """Both trainings."""
-        return (Train(self.one), Train(self.other))
+        return (Train(self.first), Train(self.second))
 
     def digest(self, task: str) -> str:
         """Digest of both trainings, in their order."""
@@ -250,7 +251,7 @@ class Connect(Work[Line]):
 
     def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Line:  # noqa: ARG002
         """Test the networks between the two."""
-        return connect(self.one, results[0], results[1], task)
+        return connect(self.first, results[0], results[1], task)
 
     @staticmethod
     def to_file(result: Line) -> tuple[Tensors, Facts]:
@@ -396,6 +397,7 @@ class Cut(Work[Pruned]):
 
     def foreseen(self, task: Task) -> int:
         """Count the training examples that the scores will process, as far as they declare it."""
+        # One ranking stands for all trainings.
         rankings = self.rankings * len(self.trainings) if len(self.rankings) == 1 else self.rankings
         total = 0
         for job, ranking in zip(self.trainings, rankings, strict=True):

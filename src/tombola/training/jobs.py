@@ -656,7 +656,7 @@ def measure(job: Job, trained: Trained, task: Task) -> Measured:
         elif trained.early is not None:
             early = examine(task, build(trained.early), job, "test", kernel=kernel)
 
-    # Of these two a result consists; the others may be missing, and a search does not rest on them.
+    # A result consists of these two; the others may be missing, and no search rests on them.
     for split, metrics in (("train", train_metrics), ("test", test)):
         for name in ("loss", *(metric.name for metric in task.metrics)):
             value = metrics.of(name)
