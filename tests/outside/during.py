@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
 
 from tombola.training.during import Driver
 
@@ -75,10 +74,10 @@ class Taller(Driver):
     def takes_gradients(self, step):
         return True
 
-    def on_gradients(self, step, model):
+    def on_gradients(self, step, model, optimizer):
         for name, total in self.sums.items():
             total += model.get_parameter(name).grad
-        return dict(self.mask) if self.skip and step % self.skip == 0 else None
+        return not self.skip or step % self.skip != 0
 
     @property
     def gathered(self):
@@ -87,46 +86,35 @@ class Taller(Driver):
 
 @dataclass(frozen=True)
 class Factors:
-    """Train a factor for each weight of the mask, and nothing else; small ones are pruned."""
+    """Train a factor for each weight of the mask, and nothing else."""
 
     name: ClassVar[str] = "factors"
     driver: ClassVar[str] = "tests.outside.during:FactorTrainer"
 
 
-class Factored(nn.Module):
-    """A model whose weights are multiplied by factors; the factors are all that is trained."""
-
-    def __init__(self, model, names):
-        super().__init__()
-        self.model, self.names = model.requires_grad_(False), list(names)
-        weights = [model.get_parameter(name).detach().clone() for name in self.names]
-        self.weights = weights
-        self.factors = nn.ParameterList([torch.ones_like(weight) for weight in weights])
-
-    def values(self):
-        pairs = zip(self.names, self.weights, self.factors, strict=True)
-        return {name: weight * factor for name, weight, factor in pairs}
-
-    def forward(self, inputs):
-        return torch.func.functional_call(self.model, self.values(), (inputs,))
-
-
 class FactorTrainer(Driver):
+    listens = True
+
     def __init__(self, factors, model, head, mask, *, steps, first, context):
-        self.names, self.kept, self.steps = list(mask), [], steps
+        self.kept, self.steps = [], steps
+        self.weights = {name: model.get_parameter(name).detach().clone() for name in mask}
+        self.factors = {name: torch.ones_like(weight) for name, weight in self.weights.items()}
 
     @property
     def last(self):
         return self.steps
 
-    def trainee(self, model):
-        self.module = Factored(model, self.names)
-        return self.module
+    def takes_gradients(self, step):
+        return True
 
     @torch.no_grad()
-    def settle(self, model):
-        masks = {}
-        for name, value in self.module.values().items():
-            masks[name] = value.abs() > 0.05
-            model.get_parameter(name).copy_(value * masks[name])
-        return masks
+    def on_gradients(self, step, model, optimizer):
+        masks = self.settled()
+        for name, factor in self.factors.items():
+            parameter = model.get_parameter(name)
+            factor -= optimizer.param_groups[0]["lr"] * parameter.grad * self.weights[name]
+            parameter.copy_(self.weights[name] * factor * masks[name])
+        return False
+
+    def settled(self):
+        return {name: torch.ones_like(factor) > 0 for name, factor in self.factors.items()}

@@ -4,7 +4,7 @@
 
 The data has a name, which stands in the digest of its jobs, and names its driver. A training
 without any has the digest that it always had. A driver is asked between two steps, and within a
-step once the gradients are there; it may also have other tensors trained than the weights. The loop
+step once the gradients are there; then it may also train other tensors than the weights. The loop
 knows nothing of any particular one.
 """
 
@@ -88,32 +88,33 @@ class Driver:
         del step
         return False
 
-    def on_gradients(self, step: int, model: nn.Module, /) -> dict[str, Tensor] | None:
+    def on_gradients(
+        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, /
+    ) -> bool:
         """Act on the gradients of a step, before they are clipped and the weights updated.
 
-        The gradients of pruned weights are there, too.
+        The gradients of pruned weights are there, too. A mask that they lead to is returned by
+        `cut`, which may be due after this step.
 
         Args:
             step: Steps done before this one.
             model: The model, with ``.grad`` of every weight that is trained.
+            optimizer: With the learning rates of this step.
 
         Returns:
-            The new mask, and then the optimiser takes no step; ``None`` to let it take one.
+            Whether the optimiser updates the weights. The step counts in any case, and a driver may
+            change the weights itself.
         """
-        del step, model
+        del step, model, optimizer
+        return True
+
+    def settled(self) -> dict[str, Tensor] | None:
+        """Return the mask that the model has now, where it changes in every step.
+
+        Called before the model is evaluated and when the training ends; ``None`` where the mask is
+        what `cut` returned last.
+        """
         return None
-
-    def trainee(self, model: nn.Module, /) -> nn.Module:
-        """Return what is trained: the model, or a module that computes its outputs otherwise."""
-        return model
-
-    def settle(self, model: nn.Module, /) -> dict[str, Tensor]:
-        """Put what the trainee stands for into the model, and return the mask that it has.
-
-        Called before the model is evaluated and when the training ends, where another module than
-        the model is trained.
-        """
-        raise NotImplementedError(f"{type(self).__name__} trains the model itself")
 
     @property
     def gathered(self) -> dict[str, Tensor]:

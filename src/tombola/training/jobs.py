@@ -244,11 +244,10 @@ def _run(
         _check_loop(loop)
         options["listener"] = running
     for step in loop(
-        running.trainee,
+        running.model,
         running.batches,
         job.training,
-        # Another module than the model has no weights of the mask's names.
-        job.mask if running.trainee is running.model else {},
+        job.mask,
         loss=task.loss,
         seed=job.seed,
         schedule=running.schedule,
@@ -300,7 +299,6 @@ class _RunningJob:
         first: Steps taken before it.
         last: The step after which it ends.
         driver: Acts on the model while it trains, if anything does.
-        trainee: What is trained: the model, or what a driver has trained instead.
         watch: Evaluates on the validation data.
         mask: The weights kept so far.
         seen: Steps done, as far as their losses are known to be finite.
@@ -327,7 +325,6 @@ class _RunningJob:
                 first=self.first,
                 context=Context(job.start, job.seed),
             )
-        self.trainee = self.model if self.driver is None else self.driver.trainee(self.model)
         self.watch = _Watch(task, job, self.model)
         self.mask = job.mask
         self.seen = 0
@@ -338,9 +335,9 @@ class _RunningJob:
 
     def visits(self, number: int) -> bool:
         """Whether anything is done with the model after this many steps."""
-        # New masks that gradients have led to are taken up before the next step.
-        replaced = self.changes_mask and number > self.first and self.takes(number - 1)
-        return replaced or self._cuts(number) or self._evaluates(number)
+        # What takes gradients may have changed the weights by them.
+        changed = self.changes_mask and number > self.first and self.takes(number - 1)
+        return changed or self._cuts(number) or self._evaluates(number)
 
     @property
     def changes_mask(self) -> bool:
@@ -356,14 +353,10 @@ class _RunningJob:
         """Whether the driver takes the gradients of the step that follows after this many."""
         return self.driver is not None and self.driver.takes_gradients(number)
 
-    def take(self, number: int, handle: MaskHandle, optimizer: torch.optim.Optimizer) -> bool:
+    def take(self, number: int, optimizer: torch.optim.Optimizer) -> bool:
         """Hand the driver a step's gradients; returns whether the weights are updated by them."""
         assert self.driver is not None
-        mask = self.driver.on_gradients(number, self.model)
-        if mask is None:
-            return True
-        self._replace_mask(mask, handle, optimizer)
-        return False
+        return self.driver.on_gradients(number, self.model, optimizer)
 
     def _replace_mask(
         self, mask: Mask, handle: MaskHandle, optimizer: torch.optim.Optimizer
@@ -373,10 +366,10 @@ class _RunningJob:
         self.mask = mask
 
     def _settle(self) -> None:
-        """Bring the model up to what is trained in its place."""
-        if self.trainee is not self.model:
-            assert self.driver is not None
-            self.mask = self.driver.settle(self.model)
+        """Take up the mask that the model has now, where a driver changes it in every step."""
+        mask = None if self.driver is None else self.driver.settled()
+        if mask is not None:
+            self.mask = mask
 
     def _cuts(self, number: int) -> bool:
         return self.driver is not None and self.driver.due(number)

@@ -100,7 +100,7 @@ class Listener(Protocol):
     def takes(self, number: int, /) -> bool:
         """Whether it takes the gradients of the step that follows after this many."""
 
-    def take(self, number: int, handle: MaskHandle, optimizer: torch.optim.Optimizer, /) -> bool:
+    def take(self, number: int, optimizer: torch.optim.Optimizer, /) -> bool:
         """Take the gradients; returns whether the weights are updated by them."""
 
 
@@ -189,8 +189,8 @@ def train(
             this many steps are done. Elsewhere the kernel relies on what it has prepared, and may
             keep weights of its own. After every step if not given.
         listener: Takes the gradients of the steps that it asks for, before they are clipped; those
-            of pruned weights are there, too. It may replace the mask, and have the update left out:
-            the step counts all the same.
+            of pruned weights are there, too. It may have the update left out; the step counts all
+            the same.
 
     Raises:
         ConfigError: A setting does not go with the model, or the model has nothing that can be
@@ -259,7 +259,7 @@ def train(
         value = program.gradients(next(remaining))
         if listener is not None and listener.takes(number):
             program.hand_over()
-            if not listener.take(number, handle, optimizer):
+            if not listener.take(number, optimizer):
                 continue
         program.update()
     program.hand_over()
