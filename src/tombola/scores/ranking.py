@@ -71,6 +71,21 @@ class Ranking:
             default = parameter.default
         return int(self.options.get("examples", default))
 
+    def passes(self, outputs: int) -> int | None:
+        """Return how many forward and backward passes the score takes for an example that it reads.
+
+        A score declares it as its attribute ``passes``: a number, or a function of its options and
+        of ``outputs``. ``None`` for a score that declares nothing: one for each time that it reads
+        the example.
+
+        Args:
+            outputs: How many the model has; 0 where that is not known.
+        """
+        declared = getattr(self._function, "passes", None)
+        if callable(declared):
+            declared = declared(self.options, outputs)
+        return None if declared is None else int(declared)
+
     def check(self) -> None:
         """Refuse options that the score does not have, and needs that are unknown.
 

@@ -283,7 +283,8 @@ class Pruned:
     Attributes:
         mask: The next mask.
         candidates: The masks that it was combined from, one a training.
-        samples: Training examples that the scores processed.
+        samples: Training examples that the scores processed, one for each forward and backward
+            pass of it.
         seconds: Wall time.
         process_seconds: Processor time of the process.
         peak_bytes: Peak memory, see `jobs.Trained`.
@@ -374,8 +375,11 @@ class Cut(Work[Pruned]):
             seeds.reseed_python(first.seed, "score")
             for amount in (*self.before, self.amount):
                 problems = []
-                for job, state in zip(self.trainings, states, strict=True):
-                    problems.append(_CountingProblem(JobProblem(job, state, mask, task)))
+                for job, ranking, state in zip(
+                    self.trainings, self._ranking_of_each, states, strict=True
+                ):
+                    passes = ranking.passes(task.outputs(job.part))
+                    problems.append(_CountingProblem(JobProblem(job, state, mask, task), passes))
                 context = Context(first.start, first.seed, problems=problems)
                 mask, candidates = cut(mask, states, amount, context)
                 samples += sum(problem.samples for problem in problems)
@@ -397,12 +401,17 @@ class Cut(Work[Pruned]):
 
     def foreseen(self, task: Task) -> int:
         """Count the training examples that the scores will process, as far as they declare it."""
-        # One ranking stands for all trainings.
-        rankings = self.rankings * len(self.trainings) if len(self.rankings) == 1 else self.rankings
         total = 0
-        for job, ranking in zip(self.trainings, rankings, strict=True):
-            total += JobProblem(job, job.start, self.mask, task).examples(ranking.examples)
+        for job, ranking in zip(self.trainings, self._ranking_of_each, strict=True):
+            examples = JobProblem(job, job.start, self.mask, task).examples(ranking.examples)
+            passes = ranking.passes(task.outputs(job.part))
+            total += examples * (1 if passes is None else passes)
         return total * (len(self.before) + 1)
+
+    @property
+    def _ranking_of_each(self) -> tuple[Ranking, ...]:
+        """What each training's weights are ranked by; one ranking stands for all."""
+        return self.rankings * len(self.trainings) if len(self.rankings) == 1 else self.rankings
 
     @staticmethod
     def to_file(result: Pruned) -> tuple[Tensors, Facts]:
@@ -459,15 +468,25 @@ class Cut(Work[Pruned]):
 
 
 class _CountingProblem:
-    """A problem that counts the examples of its batches."""
+    """A problem that counts the examples of its batches.
 
-    def __init__(self, problem: JobProblem) -> None:
-        self._problem = problem
+    Args:
+        problem: The one that a score is given.
+        passes: What the score takes for an example; ``None`` counts each time that it is read.
+    """
+
+    def __init__(self, problem: JobProblem, passes: int | None) -> None:
+        self._problem, self._passes = problem, passes
         self.samples = 0
         self.model, self.loss = problem.model, problem.loss
 
     def batches(self, examples: int) -> Iterator[Any]:
-        self.samples += self._problem.examples(examples)
+        number = self._problem.examples(examples)
+        if self._passes is None:
+            self.samples += number
+        else:
+            # Whoever reads again reads the same examples, and has said how often.
+            self.samples = max(self.samples, number * self._passes)
         return self._problem.batches(examples)
 
 
