@@ -46,6 +46,8 @@ def cli(tmp_path, monkeypatch, capsys):
     (tmp_path / "quick.yaml").write_text(RECIPE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOMBOLA_DATA", str(tmp_path / "no-data"))
+    # Commands add the folder that they are called in; later tests must not import from it.
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
     def call(*arguments):
         code = main([str(argument) for argument in arguments])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +94,7 @@ class Step:
     handle: MaskHandle
 
 
+@runtime_checkable
 class Listener(Protocol):
     """What listens to the gradients of a training, see `train`."""
 
