@@ -8,6 +8,7 @@ its source's do.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -95,3 +96,39 @@ def shuffle(
         if what == "both":
             values[name] = start[name].flatten()[sources].reshape(keep.shape)
     return values, masks
+
+
+def signed_constants(
+    start: State,
+    mask: Mask,
+    size: Literal["std", "kaiming"] = "std",
+    density: float = 1.0,
+) -> dict[str, Tensor]:
+    """Replace the weights of a mask by constants: the sign of each, times one number a layer.
+
+    Args:
+        start: The state to start from.
+        mask: Names the weights.
+        size: The number: the standard deviation (``std``) of the layer's weights, or
+            ``kaiming``, sqrt(2 / inputs).
+        density: For ``kaiming``: the share of the inputs that counts.
+
+    Source:
+        ``std``: Zhou et al. 2019, arXiv:1905.01067, section 5; ``kaiming``: Ramanujan et al. 2020,
+        arXiv:1911.13299, section 4.3, the scaled form with a density below 1.
+
+    >>> state, mask = {"w": torch.tensor([[3.0, -1.0]])}, {"w": torch.tensor([[True, True]])}
+    >>> signed_constants(state, mask)["w"].tolist()
+    [[2.0, -2.0]]
+    >>> signed_constants(state, mask, "kaiming")["w"].tolist()
+    [[1.0, -1.0]]
+    """
+    constant = dict(start)
+    for name in mask:
+        weight = start[name]
+        if size == "std":
+            number = float(weight.std(correction=0))
+        else:
+            number = math.sqrt(2 / (weight[0].numel() * density))
+        constant[name] = weight.sign() * number
+    return constant

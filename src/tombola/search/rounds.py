@@ -27,12 +27,12 @@ from tombola.ground.settings import Training
 from tombola.ground.types import Mask, State
 from tombola.masks.masks import cloned, count, empty_layers, intersect, kept_in_words
 from tombola.masks.rates import Amount
-from tombola.masks.schedules import Gradual
 from tombola.masks.scopes import Scope, whole_model
 from tombola.scores._magnitude import magnitude
 from tombola.scores.context import Context, Score
 from tombola.search.cutting import Combine, Cut, keep_any, keep_common
 from tombola.training import invariants
+from tombola.training.during import During
 from tombola.training.jobs import Job, Trained
 
 log = logging.getLogger("tombola")
@@ -445,20 +445,21 @@ def find_at_once(
 
 def find_gradually(
     job: Job,
-    schedules: Iterable[Gradual],
+    schedules: Iterable[During],
     *,
     run_all: Callable[[list[Job]], Sequence[Trained]],
     part: Partition | None = None,
     first: int = 1,
     allow_collapse: bool = False,
 ) -> Generator[Round, None, End]:
-    """Prune while training, once per schedule; each training's final mask is a ticket.
+    """Find masks while training, once per schedule; each training's final mask is a ticket.
 
     The trainings are independent: each begins with the dense network.
 
     Args:
         job: The training on the full data: the rewind point, the prunable weights, the settings.
-        schedules: The density that each training ends with, and when it prunes.
+        schedules: What happens during each training: when it prunes to which density, or what else
+            leads to its mask, see `training.during`.
         run_all: As `find` takes it.
         part: The data to train on while pruning; the job's if not given.
         first: Number of the first round.

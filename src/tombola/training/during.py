@@ -116,6 +116,9 @@ class Driver:
         """
         return None
 
+    def resume(self) -> None:
+        """Go on after an evaluation, where `settled` has changed the model."""
+
     @property
     def gathered(self) -> dict[str, Tensor]:
         """What was gathered during the training, for scores: tensors by the weights' names."""

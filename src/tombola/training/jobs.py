@@ -397,6 +397,8 @@ class _RunningJob:
             counts = driver is None or number > driver.last or (number == driver.last and not due)
             self._settle()
             self.watch.look(number, self.mask, counts=counts, last=self.last)
+            if driver is not None:
+                driver.resume()
 
         if driver is not None and driver.due(number):
             mask = driver.cut(number, _state_of(self.model, self.mask))

@@ -1,0 +1,91 @@
+"""Supermask: the probability of each weight to be kept is trained instead of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tombola.methods.cards import Card
+from tombola.methods.latent import LatentMask
+
+if TYPE_CHECKING:
+    from tombola.masks.scopes import Scope
+    from tombola.methods.setting import Setting
+    from tombola.search.rounds import Round
+    from tombola.tasks.protocol import Task
+    from tombola.tickets import Ticket
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supermask(LatentMask):
+    """Train masks of fixed weights; how many weights a layer keeps is found, not asked for.
+
+    The size of signed constants is the standard deviation of their layer's weights.
+
+    Attributes:
+        bias: What the scores start at: 0 keeps every second weight at first, more keeps more.
+        rescaled: Multiply the kept weights of each layer by all / kept, in training and in the
+            ticket.
+        allow_collapse: Continue when a layer has no weights left.
+    """
+
+    bias: float = 0.0
+    rescaled: bool = False
+    allow_collapse: bool = False
+
+    usual_training: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "optimizer": "sgd",
+            "lr": 100.0,
+            "momentum": 0.9,
+            "weight_decay": 0.0,
+            "clip": None,
+        }
+    )
+    cards: ClassVar[tuple[Card, ...]] = (
+        Card(
+            "supermask",
+            "search",
+            "the probability of each weight to be kept is trained, the weights are not",
+            "{method: supermask, constants: signed, evaluate: untrained}",
+            what="no weight is trained: every step draws a mask by probabilities, and the gradients "
+            "of the weights move these. The ticket keeps what is more likely kept than not; how "
+            "much that is nobody chooses, so let other arms `match` it. By default SGD 100 with "
+            "momentum 0.9, as in the authors' code, which tests masks that are drawn. The search "
+            "costs one training",
+            question="is there a good network among the untrained weights, and how large is it?",
+            source="Zhou et al. 2019, arXiv:1905.01067, section 5",
+        ),
+    )
+
+    def own_scope(self, task: Task) -> Scope:
+        from tombola.masks.scopes import per_layer
+
+        del task
+        return per_layer
+
+    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
+        from tombola.masks.controls import signed_constants
+        from tombola.search.rounds import find_gradually
+        from tombola.training.latent import Supermask as Masking
+        from tombola.training.latent import rescaled
+
+        if done:
+            return
+        job = replace(setting.point, training=self.searching(setting.training))
+        if self.constants == "signed":
+            job = replace(job, start=signed_constants(job.start, setting.mask))
+        for round_ in find_gradually(
+            job,
+            [Masking(self.bias, self.rescaled)],
+            run_all=setting.run_all,
+            part=setting.searched,
+            first=1,
+            allow_collapse=self.allow_collapse,
+        ):
+            ticket = round_.job
+            if self.rescaled:
+                ticket = replace(ticket, start=rescaled(ticket.start, ticket.mask))
+            yield replace(round_, job=ticket)
