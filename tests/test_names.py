@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 import tombola
 from tombola.data import synthetic
 from tombola.masks import names
+from tombola.masks.rates import counts_for
 from tombola.models.building import find_head, head_name, load_weights_, replace_head_
 from tombola.models.flops import per_example
 from tombola.scores import magnitude
@@ -245,6 +246,11 @@ def pruned(model):
     return tombola.prune(scores, half(model), 0.3)
 
 
+def divided(model, scope):
+    [count] = counts_for(tombola.ones(model), [0.3], scope(model))
+    return count.keep
+
+
 def cut(model):
     return tombola.keep_common()(half(model), [model.state_dict()], 0.3, Context({}, seed=0))[0]
 
@@ -272,6 +278,8 @@ OF_A_MODEL = {
     "hold_": held,
     "per_kind": lambda model: tombola.per_kind(model)(half(model)),
     "half_output": lambda model: tombola.half_output(model)(half(model)),
+    "erdos_renyi": lambda model: divided(model, tombola.erdos_renyi),
+    "erk": lambda model: divided(model, tombola.erk),
     "train": trained,
     "evaluate": evaluated,
     "prune": pruned,
