@@ -9,7 +9,7 @@ import pytest
 import tombola
 from tombola.evidence import verdicts
 from tombola.ground import endings
-from tombola.masks.schedules import ScopeName
+from tombola.masks.scope_choices import ScopeName
 from tombola.methods import cards
 
 PAGE = (Path(__file__).parent.parent / "docs" / "glossary.md").read_text(encoding="utf-8")

@@ -47,6 +47,7 @@ _HOME = {
     "half_output": "masks.scopes",
     "erdos_renyi": "masks.scopes",
     "erk": "masks.scopes",
+    "n_of_m": "masks.scopes",
     "magnitude": "scores._magnitude",
     "prune": "masks.pruning",
     "Count": "masks.rates",
@@ -133,6 +134,7 @@ if TYPE_CHECKING:
     from tombola.masks.scopes import erdos_renyi as erdos_renyi
     from tombola.masks.scopes import erk as erk
     from tombola.masks.scopes import half_output as half_output
+    from tombola.masks.scopes import n_of_m as n_of_m
     from tombola.masks.scopes import per_kind as per_kind
     from tombola.masks.scopes import per_layer as per_layer
     from tombola.masks.scopes import whole_model as whole_model

@@ -30,6 +30,7 @@ _TICKET_FACTS = (
     "mask_digest",
     "rewind_digest",
     "unmasked",
+    "never_pruned",
     "uncounted",
     "kept_fraction",
     "candidate_densities",

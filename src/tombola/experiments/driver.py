@@ -263,7 +263,9 @@ class ArmRun:
         return pruned
 
     def _facts(self, mask: Mask, job: Job) -> dict[str, Any]:
-        return describing.ticket_facts(self.plans, mask, job, self._per_example)
+        facts = describing.ticket_facts(self.plans, mask, job, self._per_example)
+        never_pruned = self.plans.never_pruned[self.name]
+        return facts | ({"never_pruned": never_pruned} if never_pruned else {})
 
     def _keep_round(self, new: Round, before: Mask, parent: str | None) -> str | None:
         """Keep what a round gave and have it evaluated if that is wanted.

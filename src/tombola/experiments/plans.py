@@ -25,7 +25,7 @@ from tombola.masks.masks import (
     unmasked,
     unmasked_in_words,
 )
-from tombola.masks.scopes import Scope
+from tombola.masks.scopes import Scope, never_pruned
 from tombola.masks.states import state_of
 from tombola.methods import Ground, held
 from tombola.models.flops import Flops
@@ -146,9 +146,23 @@ class Plans:
             if self.recipe.model.init != "default":
                 not_pruned += f"; init {self.recipe.model.init} leaves them as they are drawn"
             lines["not pruned"] = not_pruned
+        arms_by_weights: dict[str, list[str]] = {}
+        for arm, weights in self.never_pruned.items():
+            if weights:
+                arms_by_weights.setdefault(", ".join(weights), []).append(arm)
+        if arms_by_weights:
+            lines["stay dense"] = "; ".join(
+                f"{weights} in {', '.join(arms)} (scope)"
+                for weights, arms in arms_by_weights.items()
+            )
         if self.task.uncounted:
             lines["FLOP"] = f"not counted: {', '.join(self.task.uncounted)}"
         return lines
+
+    @functools.cached_property
+    def never_pruned(self) -> dict[str, list[str]]:
+        """The weights that an arm's scope leaves out, by the arm."""
+        return {name: never_pruned(self.scope(name), self.mask) for name in self.recipe.arms}
 
     def _without_zeros(self) -> dict[str, Tensor]:
         """Return the mask without the weights that are zero in the checkpoint."""

@@ -223,7 +223,10 @@ def filled(kind: Any, given: Any, where: str) -> Any:
 
 def _rank(wrong: Mapping[str, Any]) -> int:
     """Order errors: an unknown entry often is a misspelt one, which is missing then."""
-    return {"extra_forbidden": 0, "missing": 2}.get(wrong["type"], 1)
+    # Where one of several types is taken, what a class says of its own values says most.
+    if isinstance(wrong.get("ctx", {}).get("error"), ConfigError):
+        return 1
+    return {"extra_forbidden": 0, "missing": 3}.get(wrong["type"], 2)
 
 
 def _in_words(wrong: Mapping[str, Any], hint: Any, value: Any, dotted: str) -> str:

@@ -13,6 +13,7 @@ from tombola.ground.checking import check_rate as check_rate
 from tombola.ground.errors import InputError
 from tombola.ground.types import Mask, Scores
 from tombola.masks import masks, names
+from tombola.masks.blocks import without_lowest_in_blocks
 from tombola.masks.scopes import Group, Scope, by_group, check_groups, whole_model
 from tombola.masks.selection import without_lowest
 
@@ -43,9 +44,9 @@ def prune(
         rate: Fraction of the *kept* weights to remove, 0 to 1; one, or one per group of the scope.
             A group's factor multiplies it.
         scope: Which weights compete: `whole_model`, `per_layer`, `per_kind(model)`,
-            `half_output(model)`, `erdos_renyi(model)`, `erk(model)`.
+            `half_output(model)`, `erdos_renyi(model)`, `erk(model)`, `n_of_m(model, 2, 4)`.
         count: Instead of a rate, the exact number of weights to keep; one where the scope has one
-            group, else one per group.
+            group, else one per group. `n_of_m` needs neither.
 
     Returns:
         A new mask, nested in the old one.
@@ -73,7 +74,14 @@ def prune(
     scores = names.covering(scores, mask)
     pruned: dict[str, Tensor] = {}
     for group_name, remove in removals(mask, groups, rate, count).items():
-        pruned |= without_lowest(scores, mask, groups[group_name].names, remove)
+        group = groups[group_name]
+        if group.pattern is None:
+            pruned |= without_lowest(scores, mask, group.names, remove)
+        else:
+            [name] = group.names
+            pruned[name] = without_lowest_in_blocks(
+                scores, mask, name, group.pattern[1], kept_in_block(group, mask, remove)
+            )
     # In the mask's order; parameters of no group stay as they are.
     return {name: pruned[name] if name in pruned else keep.clone() for name, keep in mask.items()}
 
@@ -85,7 +93,9 @@ def removals(
     count: int | Mapping[str, int] | None,
 ) -> dict[str, int]:
     """Return how many weights each group of a scope loses, for a rate or a count."""
-    if (rate is None) == (count is None):
+    patterns = [group.pattern for group in groups.values() if group.pattern is not None]
+    by_pattern = rate is None and count is None and len(patterns) == len(groups) > 0
+    if (rate is None) == (count is None) and not by_pattern:
         raise InputError("prune takes a rate or a count, exactly one of the two")
     if not mask:
         raise InputError("the mask is empty; it names the weights that may be pruned")
@@ -95,15 +105,53 @@ def removals(
             raise InputError(f"the mask of '{name}' is {dtype}; a mask is boolean")
     # Both are relative to the weights still kept, not to all of them.
     kept = by_group(masks.count, mask, groups)
+    if by_pattern:
+        count = counts_by_pattern(mask, groups)
     if count is None:
         assert rate is not None
         return _removals_by_rate(rate, groups, kept)
     return _removals_by_count(count, groups, kept)
 
 
+def counts_by_pattern(mask: Mask, groups: Mapping[str, Group]) -> dict[str, int]:
+    """Return how many weights the groups of a scope keep that say it themselves, n of every m."""
+    counts = {}
+    for group_name, group in groups.items():
+        assert group.pattern is not None
+        kept, length = group.pattern
+        counts[group_name] = mask[group.names[0]].numel() // length * kept
+    return counts
+
+
+def kept_in_block(group: Group, mask: Mask, remove: int) -> int:
+    """Return how many weights each block of a group keeps when it loses so many in all.
+
+    Raises:
+        InputError: The blocks would not all keep the same number.
+    """
+    assert group.pattern is not None
+    [name] = group.names
+    length = group.pattern[1]
+    blocks = mask[name].numel() // length
+    left = masks.count({name: mask[name]}) - remove
+    if left % blocks:
+        raise InputError(
+            f"count of '{name}' is {left}; its {blocks} blocks of {length} inputs keep the same "
+            f"number each, so it is a multiple of {blocks}"
+        )
+    return left // blocks
+
+
 def _removals_by_rate(
     rate: float | Mapping[str, float], groups: Mapping[str, Group], kept: Mapping[str, int]
 ) -> dict[str, int]:
+    for group in groups.values():
+        if group.pattern is not None:
+            n, m = group.pattern
+            raise InputError(
+                f"the rate is {rate}; this scope says itself how much is kept, {n} of {m} inputs, "
+                "so it takes no rate"
+            )
     if any(group.budget is not None for group in groups.values()):
         raise InputError(
             f"the rate is {rate}; this scope gives each layer a density of its own, so it takes "

@@ -10,7 +10,7 @@ from tombola.ground.checking import own_numbers, take_own_numbers_
 from tombola.ground.errors import ConfigError
 from tombola.ground.types import Mask
 from tombola.masks import masks
-from tombola.masks.scopes import Scope, by_group
+from tombola.masks.scopes import Group, Scope, by_group
 from tombola.masks.scopes.groups import counts_of_density
 
 
@@ -95,7 +95,9 @@ def kept_by_group(mask: Mask, scope: Scope) -> dict[str, int]:
     return by_group(masks.count, mask, scope(mask))
 
 
-def counts_on_the_way(kept: Mapping[str, int], target: Count, cuts: int) -> tuple[Count, ...]:
+def counts_on_the_way(
+    kept: Mapping[str, int], target: Count, cuts: int, groups: Mapping[str, Group] | None = None
+) -> tuple[Count, ...]:
     """Return what to keep after each cut before the last, on the way to a count in equal shares.
 
     The k-th of n cuts leaves kept * (target / kept)^(k/n) weights of each group.
@@ -104,6 +106,8 @@ def counts_on_the_way(kept: Mapping[str, int], target: Count, cuts: int) -> tupl
         kept: The weights that are kept now, by group of a scope.
         target: What the last cut keeps.
         cuts: Number of cuts, the last one included.
+        groups: Those of the scope, where they may have patterns: their blocks of inputs each keep
+            the same number.
 
     Source:
         Tanaka et al. 2020, arXiv:2006.05467, algorithm 1: the density after cut k of n is rho^(k/n).
@@ -118,6 +122,9 @@ def counts_on_the_way(kept: Mapping[str, int], target: Count, cuts: int) -> tupl
         for group_name, size in kept.items():
             # A group that ends empty is emptied by the last cut.
             share = max(targets[group_name], 1) / max(size, 1)
-            keep[group_name] = min(size, round(size * share ** (number / cuts)))
+            # Weights that are pruned together: one of each block.
+            pattern = groups[group_name].pattern if groups else None
+            unit = 1 if pattern is None else size // pattern[1]
+            keep[group_name] = min(size, unit * round(size / unit * share ** (number / cuts)))
         counts.append(Count(keep))
     return tuple(counts)

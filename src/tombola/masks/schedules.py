@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from tombola.ground.checking import take_own_numbers_
 from tombola.ground.errors import ConfigError, shown
+from tombola.masks.scope_choices import ScopeChoice
 
 _MOST_CUTS = 100_000  # of one training
-
-ScopeName = Literal["whole_model", "per_layer", "per_kind", "half_output", "erdos_renyi", "erk"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Gradual:
     density: float
     pace: PruningSchedule = field(default_factory=PruningSchedule)
     score: str = "magnitude"
-    scope: ScopeName = "whole_model"
+    scope: ScopeChoice = "whole_model"
 
     name: ClassVar[str] = "gradual"
     driver: ClassVar[str] = "tombola.training.gradual:Pruner"

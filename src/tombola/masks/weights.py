@@ -205,7 +205,7 @@ def roles(layer: nn.Module) -> list[tuple[str, Kind]]:
     """
     if isinstance(layer, _ConvNd):
         return [("weight", "conv")]
-    if isinstance(layer, nn.Linear | nn.Bilinear) or _is_conv1d(layer):
+    if isinstance(layer, nn.Linear | nn.Bilinear) or is_conv1d(layer):
         return [("weight", "linear")]
     if isinstance(layer, _NORMS):
         return [("weight", "norm")]
@@ -242,7 +242,7 @@ def tensors(module: nn.Module) -> list[str]:
     return [*parameters, *computed]
 
 
-def _is_conv1d(layer: nn.Module) -> bool:
+def is_conv1d(layer: nn.Module) -> bool:
     """Recognise transformers' Conv1D, a linear layer with a transposed matrix, by its name.
 
     So transformers need not be imported.

@@ -66,7 +66,8 @@ class AtStart(Search):
         from tombola.masks.rates import Count, counts_on_the_way, kept_by_group
 
         assert isinstance(amount, Count)
-        return counts_on_the_way(kept_by_group(mask, setting.scope), amount, self.cuts)
+        kept = kept_by_group(mask, setting.scope)
+        return counts_on_the_way(kept, amount, self.cuts, setting.scope(mask))
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
         from tombola.search.rounds import find_at_once

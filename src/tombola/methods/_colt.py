@@ -245,7 +245,7 @@ class Colt(Rounds, OwnTraining):
                 "use partitions: 2 or more"
             )
         # Exact counts need one common cut, which partitions that search independently never make.
-        counted = self.match or self.densities or self.reach
+        counted = self.match or self.asked_densities or self.reach
         if self.independent_partitions and (counted or isinstance(self.score, tuple)):
             raise ConfigError(
                 f"{where}.combine is all_at_end, which takes a rate and one score: the partitions "

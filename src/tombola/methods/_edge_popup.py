@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tombola.ground.endings import End
 from tombola.ground.errors import ConfigError, shown
-from tombola.masks.schedules import ScopeName
+from tombola.masks.scope_choices import ScopeName
 from tombola.methods.cards import Card
 from tombola.methods.latent import LatentMask
 from tombola.methods.searching import Scoring

@@ -61,7 +61,8 @@ class Gradual(Scoring, OwnTraining):
         """Return how it prunes, once to each density."""
         pace = self.pace or PruningSchedule()
         return [
-            schedules.Gradual(density, pace, self.score, self.scope) for density in self.densities
+            schedules.Gradual(density, pace, self.score, self.scope)
+            for density in self.asked_densities
         ]
 
     def trainings(self, setting: Setting) -> list[Job]:

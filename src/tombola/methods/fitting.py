@@ -10,7 +10,7 @@ from tombola.ground import catalogue, seeds
 from tombola.ground.errors import ConfigError, shown
 from tombola.ground.settings import Schedule
 from tombola.masks import names
-from tombola.masks.masks import head_weight, size
+from tombola.masks.masks import count, head_weight, size
 from tombola.masks.pruning import removals
 from tombola.masks.rates import Count
 from tombola.masks.scopes import Group, by_group
@@ -38,6 +38,11 @@ def check_search(method: Scoring, ground: Ground) -> None:
         raise ConfigError(
             "scope half_output needs a prunable output layer and is per_layer without one; use "
             "prunable: all"
+        )
+    if method.fixed and count(ground.mask) < size(ground.mask):
+        raise ConfigError(
+            "scope n_of_m begins with all weights, and does not go with model.mask, which leaves "
+            f"{count(ground.mask):,} of {size(ground.mask):,}"
         )
     for ranking in method.rankings:
         ranking.check()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from tombola.ground import catalogue
 from tombola.ground.checking import check_rate
 from tombola.ground.errors import ConfigError, shown
-from tombola.masks.schedules import ScopeName
+from tombola.masks.scope_choices import NOfM, ScopeChoice
 from tombola.methods.method import MOST_ROUNDS, Match, Method, Reach, falling
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ class Scoring(Method):
         scope: Which weights compete: those of the ``whole_model``, ``per_layer``, ``per_kind``
             (convolutions and linear layers separately), or ``half_output`` (per layer, with the
             output layer at half the rate). ``erdos_renyi`` and ``erk`` divide each density among
-            the layers, by inputs and outputs or by the shape.
+            the layers, by inputs and outputs or by the shape. ``{n_of_m: [2, 4]}`` keeps 2 of every
+            4 consecutive inputs, which is all that it prunes: no rate or density stands beside it.
         allow_collapse: Continue when a layer has no weights left.
     """
 
     densities: tuple[float, ...] = ()
-    scope: ScopeName = "whole_model"
+    scope: ScopeChoice = "whole_model"
     allow_collapse: bool = False
 
     # Whether each amount refers to the dense network, not to what the round before left.
@@ -70,7 +71,18 @@ class Scoring(Method):
 
     @property
     def goals(self) -> Mapping[str, tuple[float, ...]]:
-        return {"densities": self.densities} if self.densities else {}
+        goals = {"scope": self.fixed, "densities": self.densities}
+        return {entry: densities for entry, densities in goals.items() if densities}
+
+    @property
+    def fixed(self) -> tuple[float, ...]:
+        """The density that the scope itself prescribes, if it does."""
+        return (self.scope.density,) if isinstance(self.scope, NOfM) else ()
+
+    @property
+    def asked_densities(self) -> tuple[float, ...]:
+        """The densities after each round, as far as the arm says them."""
+        return self.fixed or self.densities
 
     def weights_scored(self, training: Training) -> tuple[str, ...]:
         search = self.searching(training)
@@ -80,7 +92,8 @@ class Scoring(Method):
 
     def given(self) -> list[str]:
         """Name the entries that say how much is pruned."""
-        return [name for name in _AMOUNTS if getattr(self, name, None)]
+        given = [name for name in _AMOUNTS if getattr(self, name, None)]
+        return ["scope", *given] if self.fixed else given
 
     def division(self, ground: Ground) -> list[Partition]:
         """Divide the data of the search among its partitions."""
@@ -90,21 +103,21 @@ class Scoring(Method):
         return self.division(ground)
 
     def own_scope(self, task: Task) -> Scope | None:
-        from tombola.masks.scopes import by_name
+        from tombola.masks.scopes import chosen
 
-        return by_name(self.scope, task.model, task.head)
+        return chosen(self.scope, task.model, task.head)
 
     def planned(self, ground: Ground) -> Iterable[Amount]:
         """Return the amount of each round, unless it comes from another arm."""
         from tombola.masks.rates import counts_for
 
-        return counts_for(ground.mask, self.densities, ground.scope)
+        return counts_for(ground.mask, self.asked_densities, ground.scope)
 
     def lowest(self, rounds: int | None, density: float | None, begins: float) -> float:
-        if not self.densities:
+        asked = self.asked_densities
+        if not asked:
             return super().lowest(rounds, density, begins)
-        number = min(len(self.densities), rounds or len(self.densities))
-        return self.densities[number - 1]
+        return asked[min(len(asked), rounds or len(asked)) - 1]
 
     def with_common(self, densities: tuple[float, ...], evaluate_at: tuple[float, ...]) -> Method:
         chosen = self if self.given() else replace(self, densities=densities)
@@ -118,6 +131,12 @@ class Scoring(Method):
             )
         super().check(where)
         given = self.given()
+        if isinstance(self.scope, NOfM) and len(given) > 1:
+            n, m = self.scope.n_of_m
+            raise ConfigError(
+                f"{where}.scope keeps {n} of every {m} inputs, and that is all it prunes; take out "
+                f"{' and '.join(given[1:])}"
+            )
         if len(given) != 1:
             *rest, last = [name for name in _AMOUNTS if name in self.options()]
             needed = f"{', '.join(rest)} or {last}, exactly one of them" if rest else last

@@ -342,6 +342,12 @@ class Result:
         group=_TICKET,
         optional=True,
     )
+    never_pruned: Sequence[str] = _entry(
+        _TEXTS,
+        "Weights that stay dense because the arm's scope has no place for them.",
+        group=_TICKET,
+        optional=True,
+    )
     uncounted: Sequence[str] = _entry(
         _TEXTS, "Operations whose FLOPs are not counted.", group=_TICKET, optional=True
     )

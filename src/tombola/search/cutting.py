@@ -14,10 +14,11 @@ from torch import Tensor
 
 from tombola.ground.errors import ConfigError
 from tombola.ground.types import Mask, Scores, State
+from tombola.masks.blocks import check_blocks, common_in_blocks, from_blocks, ranks_in_blocks
 from tombola.masks.masks import cloned, intersect, union
-from tombola.masks.pruning import prune, removals
+from tombola.masks.pruning import kept_in_block, prune, removals
 from tombola.masks.rates import Amount, Count
-from tombola.masks.scopes import Scope, whole_model
+from tombola.masks.scopes import Group, Scope, whole_model
 from tombola.masks.selection import keep_, kept_scores, lowest
 from tombola.scores._magnitude import magnitude
 from tombola.scores.context import Context, Score
@@ -130,6 +131,9 @@ def _candidates_for(
     candidates = [cloned(mask) for _ in scored]
     for group_name, remove in removals(mask, groups, None, amount.keep).items():
         names = groups[group_name].names
+        if groups[group_name].pattern is not None:
+            _agree_in_blocks_(candidates, scored, mask, groups[group_name], remove, intersecting)
+            continue
         ranks = []
         for score, scores in scored:
             with naming(score):
@@ -159,6 +163,28 @@ def _candidates_for(
         for candidate, keep in zip(candidates, keeps, strict=True):
             keep_(candidate, mask, names, keep)
     return candidates
+
+
+def _agree_in_blocks_(
+    candidates: Sequence[dict[str, Tensor]],
+    scored: Sequence[tuple[Score, Scores]],
+    mask: Mask,
+    group: Group,
+    remove: int,
+    intersecting: bool,
+) -> None:
+    """Do for every block of a layer's inputs what is done for a group as a whole elsewhere."""
+    assert group.pattern is not None
+    length, [name] = group.pattern[1], group.names
+    kept = kept_in_block(group, mask, remove)
+    check_blocks(mask[name], name, length, kept)
+    ranks = []
+    for score, scores in scored:
+        with naming(score):
+            ranks.append(ranks_in_blocks(scores, mask, name, length))
+    keeps = common_in_blocks(ranks, kept, intersecting)
+    for candidate, keep in zip(candidates, keeps, strict=True):
+        candidate[name] = from_blocks(keep, mask[name].shape)
 
 
 def _ranks(scores: Scores, mask: Mask, names: Sequence[str]) -> Tensor:

@@ -343,6 +343,10 @@ class Cut(Work[Pruned]):
         groups = {}
         for name, group in self.groups.items():
             groups[name] = [list(group.names), group.factor]
+            # Budgets have done their part when the counts are known. A pattern decides which weights
+            # compete.
+            if group.pattern is not None:
+                groups[name].append(list(group.pattern))
         entries: dict[str, Any] = {
             "cut": [job.digest(task) for job in self.trainings],
             "mask": digest_mask(self.mask),

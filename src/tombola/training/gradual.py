@@ -15,7 +15,7 @@ from tombola.ground.types import Mask, State
 from tombola.masks import rates
 from tombola.masks.pruning import prune
 from tombola.masks.schedules import Gradual, densities
-from tombola.masks.scopes import Scope, by_name
+from tombola.masks.scopes import Scope, chosen
 from tombola.scores.context import Context
 from tombola.scores.ranking import Ranking, naming
 from tombola.training.during import Driver
@@ -49,7 +49,7 @@ class Pruner(Driver):
         context: Context,
     ) -> None:
         self._score = Ranking(gradual.score).score()
-        self._scope: Scope = by_name(gradual.scope, model, head)
+        self._scope: Scope = chosen(gradual.scope, model, head)
         self._context = context
         schedule = densities(gradual, steps)
         # All at once: no count may be above that of the cut before.
@@ -66,7 +66,7 @@ class Pruner(Driver):
         gradual: Gradual, model: nn.Module, head: str | None, mask: Mask, learnt: State
     ) -> dict[str, Tensor]:
         """Return the mask at the end of a training, by untrained weights."""
-        scope = by_name(gradual.scope, model, head)
+        scope = chosen(gradual.scope, model, head)
         [kept] = rates.counts_for(mask, [gradual.density], scope)
         return prune(learnt, mask, scope=scope, count=kept.keep)
 

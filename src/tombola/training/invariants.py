@@ -13,10 +13,11 @@ from torch import nn
 
 from tombola.ground.errors import InvariantError
 from tombola.ground.types import Mask, State
+from tombola.masks.blocks import in_blocks
 from tombola.masks.masks import intersect, nested
-from tombola.masks.pruning import removals
+from tombola.masks.pruning import kept_in_block, removals
 from tombola.masks.rates import Amount, Count, kept_by_group
-from tombola.masks.scopes import Scope
+from tombola.masks.scopes import Group, Scope
 from tombola.masks.states import state_of
 
 
@@ -96,12 +97,31 @@ def check_cut(
     # A count is what the new mask keeps; a rate is what each candidate loses.
     kept = kept_by_group(before, scope)
     if isinstance(amount, Count):
-        removed = removals(before, scope(before), None, amount.keep)
+        groups = scope(before)
+        removed = removals(before, groups, None, amount.keep)
         _check_counts("the new mask", kept_by_group(mask, scope), kept, removed)
+        _check_patterns(before, mask, groups, removed)
         return
     removed = removals(before, scope(before), amount, None)
     for index, candidate in enumerate(candidates):
         _check_counts(f"candidate {index}", kept_by_group(candidate, scope), kept, removed)
+
+
+def _check_patterns(
+    before: Mask, mask: Mask, groups: Mapping[str, Group], removed: Mapping[str, int]
+) -> None:
+    """Check that every block of inputs keeps the same number, where a scope has blocks."""
+    for group_name, group in groups.items():
+        if group.pattern is None:
+            continue
+        [name] = group.names
+        length, expected = group.pattern[1], kept_in_block(group, before, removed[group_name])
+        left = in_blocks(mask[name], length).sum(1)
+        wrong = int(torch.count_nonzero(left != expected))
+        if wrong:
+            raise InvariantError(
+                f"{wrong} blocks of {length} inputs of '{name}' do not keep {expected} weights"
+            )
 
 
 def _equal(mask: Mask, expected: Mask) -> bool:

@@ -25,7 +25,7 @@ from tombola.ground.errors import TrainingError
 from tombola.ground.types import Mask, State
 from tombola.masks import masks, names, rates
 from tombola.masks.pruning import prune
-from tombola.masks.schedules import ScopeName
+from tombola.masks.scope_choices import ScopeName
 from tombola.masks.scopes import by_name, per_layer
 from tombola.scores.context import Context
 from tombola.training.during import Driver

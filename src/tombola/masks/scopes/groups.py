@@ -25,11 +25,15 @@ class Group:
         budget: The group's share of the weights that a density leaves: all groups of a scope keep
             the same multiple of their budgets, at most their size. Without budgets all groups have
             the same density. A scope with budgets takes densities or counts, no rate.
+        pattern: ``(n, m)``: the weights compete within blocks of m consecutive inputs, see
+            `tombola.masks.blocks`, and each block keeps n, or the same number at another density.
+            Such a group has one parameter. It needs no amount, and takes no rate.
     """
 
     names: tuple[str, ...]
     factor: float = 1.0
     budget: float | None = None
+    pattern: tuple[int, int] | None = None
 
 
 Scope: TypeAlias = Callable[[Mask], Mapping[str, Group]]
@@ -92,11 +96,26 @@ def check_groups(groups: object, mask: Mask) -> None:
                     f"{shown(name)}, which the scope's group {shown(group_name)} names, {fault}"
                 )
             seen.add(name)
+        if group.pattern is not None:
+            _check_pattern(group_name, group, mask)
     with_budget = [name for name, group in groups.items() if group.budget is not None]
     if with_budget and len(with_budget) < len(groups):
         raise InputError(
             f"the scope's group {shown(with_budget[0])} has a budget, and others have none; either "
             "all have one or none has"
+        )
+
+
+def _check_pattern(group_name: str, group: Group, mask: Mask) -> None:
+    """Refuse a pattern that is none, or that a parameter has no blocks for."""
+    assert group.pattern is not None
+    kept, length = group.pattern
+    name, *more = group.names
+    fits = not more and mask[name].dim() > 1 and mask[name].shape[1] % max(length, 1) == 0
+    if not 1 <= kept < length or not fits:
+        raise InputError(
+            f"the scope's group {shown(group_name)} has the pattern {shown(group.pattern)}; it keeps "
+            "n of every m inputs of one parameter, in which m divides dimension 1"
         )
 
 
@@ -122,9 +141,18 @@ def counts_of_density(
         if group.budget is not None:
             budgets[name] = group.budget
     if not budgets:
-        return {name: round(density * size) for name, size in sizes.items()}
+        return {name: _rounded(density, size, groups[name]) for name, size in sizes.items()}
     total = round(density * sum(sizes.values()))
     return _largest_remainder(_shares(total, budgets, sizes), total, most)
+
+
+def _rounded(density: float, size: int, group: Group) -> int:
+    """Return how many weights a group keeps at a density of its own."""
+    if group.pattern is None:
+        return round(density * size)
+    # Every block of m inputs keeps the same number.
+    length = group.pattern[1]
+    return size // length * round(density * length)
 
 
 def _shares(total: int, budgets: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:

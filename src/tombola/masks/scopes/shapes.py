@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from tombola.ground.errors import InputError, near
 from tombola.masks import names
+from tombola.masks.weights import is_conv1d, weight_parameter
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -35,3 +37,21 @@ def shape_in(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...
             f"the scope was made from a model that has no '{name}'.{near(name, shapes)}"
         )
     return shapes[name]
+
+
+def inputs_first(model: nn.Module) -> set[str]:
+    """Name the weights that have inputs in dimension 0 and outputs in dimension 1.
+
+    Those are transposed convolutions, and the linear layers of some libraries (``Conv1D``).
+
+    >>> inputs_first(nn.Sequential(nn.ConvTranspose2d(4, 8, 3), nn.Linear(2, 2)))
+    {'0.weight'}
+    """
+    by_identity = names.by_identity(model)
+    turned = set()
+    for module in names.modules(model).values():
+        if isinstance(module, _ConvTransposeNd) or is_conv1d(module):
+            weight = weight_parameter(module)
+            if weight is not None and id(weight[0]) in by_identity:
+                turned.add(by_identity[id(weight[0])])
+    return turned
