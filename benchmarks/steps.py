@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import Measured, NotRun, Settings, difference, interleave, ratio
+from benchmarks.harness import Line, Measured, NotRun, Settings, difference, interleave, ratio
 from benchmarks.peers.open_lth import OpenLth
 from tombola.data.partitions import WHOLE
 from tombola.data.roots import data_root
@@ -26,6 +26,9 @@ from tombola.ground.settings import Training
 from tombola.masks.masks import ones
 from tombola.schema.recipe import Recipe, parse
 from tombola.tasks._classification import Classification
+from tombola.tasks.protocol import Task
+from tombola.training.during import During
+from tombola.training.jobs import Job, run_job
 from tombola.training.loop import train
 
 
@@ -197,3 +200,37 @@ def upkeep(
     step = sorted(less)[len(less) // 2]
     share = f"{100 * line.value / step:.1f} % of a step of {step:.3g} ms without a mask, 1 thread"
     return replace(line, note=share)
+
+
+def during_against_plain(
+    problem: Problem, during: During, settings: Settings, *, steps: int, repeats: int, name: str
+) -> Line:
+    """Divide the time of a training's step with something going on by that of its plain step.
+
+    Both are jobs, run as in an experiment, on one thread, with the dense network.
+    """
+    recipe = problem.recipe()
+    task = make_task(recipe, settings.root)
+    steps = settings.scaled(steps, 2)
+    training = replace(recipe.training, steps=2 * steps, evaluate_every=steps, threads=1)
+    mask = ones(task.model, "all", head=task.head)
+    plain = Job(task.initial_state(), mask, training, settings.seed)
+    times = interleave(
+        {
+            "during": functools.partial(_seconds_per_step, replace(plain, during=during), task),
+            "plain": functools.partial(_seconds_per_step, plain, task),
+        },
+        settings.times(repeats),
+        settings.seed,
+    )
+    more, less = _milliseconds(times["during"]), _milliseconds(times["plain"])
+    return ratio(name, less, more, seed=settings.seed, each="ms")
+
+
+def _seconds_per_step(job: Job, task: Task) -> float:
+    """Time the second half of a training's steps."""
+    # Without validation data an evaluation only reports.
+    times: list[float] = []
+    run_job(job, task, lambda _done, _all: times.append(time.perf_counter()))
+    assert job.training.evaluate_every is not None
+    return (times[1] - times[0]) / job.training.evaluate_every

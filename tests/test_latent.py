@@ -81,6 +81,7 @@ def test_edge_popup_by_hand_as_in_the_paper():
 def test_a_supermask_by_hand(rescaled, expected):
     model = layer()
     driver = trainer(SupermaskTrainer, Supermask(rescaled=rescaled), model, [0.0] * 4)
+    driver.begin()
     drawn = driver._layers["weight"]
     drawn.keep(*driver._kept(drawn, torch.tensor([True, False, True, False])))
     factor = 2 if rescaled else 1
