@@ -280,6 +280,7 @@ OF_A_MODEL = {
     "half_output": lambda model: tombola.half_output(model)(half(model)),
     "erdos_renyi": lambda model: divided(model, tombola.erdos_renyi),
     "erk": lambda model: divided(model, tombola.erk),
+    "n_of_m": lambda model: tombola.n_of_m(model, 1, 2)(half(model)),
     "train": trained,
     "evaluate": evaluated,
     "prune": pruned,
