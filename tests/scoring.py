@@ -65,6 +65,11 @@ def score(name, problem, mask, **options):
     return function({}, mask, Context({}, 0, problems=[problem]))
 
 
+def options_of(name):
+    """A score's options with their defaults."""
+    return Ranking(name)._function.__kwdefaults__ or {}
+
+
 def by_hand(name, **options):
     """The scores of N in the order W11 W12 W21 W22 v1 v2."""
     scores = score(name, hand_problem(), ones(hand_net(), "all"), **options)

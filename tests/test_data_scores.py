@@ -2,6 +2,9 @@
 and what all of them keep, in COLT and in recipes.
 """
 
+import copy
+import math
+import re
 from dataclasses import replace
 from typing import ClassVar
 
@@ -19,6 +22,7 @@ from tests.scoring import (
     loss_of,
     masked,
     mean_cross_entropy,
+    options_of,
     score,
     some_mask,
 )
@@ -34,8 +38,11 @@ from tombola.masks.masks import count, ones
 from tombola.masks.pruning import prune
 from tombola.masks.rates import Count
 from tombola.masks.scopes import whole_model
+from tombola.models import conv2, lenet5, mobilenet_v2, resnet20, vgg19
+from tombola.models.residual import Residual
 from tombola.records.records import costs_of
 from tombola.schema.recipe import parse
+from tombola.scores._synflow import make_linear_
 from tombola.scores.context import Context
 from tombola.scores.gradients import Scoring
 from tombola.scores.ranking import Ranking
@@ -53,6 +60,10 @@ from tombola.training.jobs import run_job
         ("taylor", {}, [16, 4, 64, 4, 4, 100]),
         ("taylor", {"change": "absolute"}, [4, 2, 8, 2, 2, 10]),
         ("fisher", {}, [8, 2, 32, 2, 2, 50]),
+        ("synflow", {}, [1, 1, 2, 1, 2, 3]),
+        ("obd", {}, [2, 0.5, 8, 0.5, 0.5, 12.5]),
+        ("obd", {"curvature": "lecun"}, [2, 0.5, 8, 0.5, 0.5, 12.5]),
+        ("obd", {"curvature": "fisher"}, [8, 2, 32, 2, 2, 50]),
         ("grasp", {"temperature": 1}, [-136, 68, 368, 92, -52, 380]),
         ("grasp", {"temperature": 1, "absolute": True}, [136, 68, 368, 92, 52, 380]),
     ],
@@ -204,6 +215,191 @@ def test_batch_norm_is_in_one_mode_in_both_passes_of_grasp():
     assert close(scores, grasp_by_func(model, mask, batches, training=False), mask)
 
 
+# ---- obd
+
+
+def hessian_by_func(model, mask, batches):
+    """The diagonal of the whole Hessian of the mean loss over all examples, times w^2 / 2."""
+    model, weights = masked(model, mask)
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    sizes = [weight.numel() for weight in weights.values()]
+    vector = torch.cat([weight.flatten() for weight in weights.values()])
+
+    def named(values):
+        parts = torch.split(values, sizes)
+        return {
+            name: part.view_as(weight)
+            for part, (name, weight) in zip(parts, weights.items(), strict=True)
+        }
+
+    def loss(values):
+        return loss_of(model, named(values), (images, labels))
+
+    return named(jacrev(grad(loss), chunk_size=64)(vector).diagonal() * vector**2 / 2)
+
+
+def test_obd_of_a_softmax_has_the_values_worked_out_by_hand():
+    model = nn.Linear(2, 2, bias=False).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[2, -1], [math.log(3), 0]], dtype=torch.float64))
+    batch = torch.tensor([[1.0, 2.0]]).double(), torch.tensor([0])
+    mask = ones(model, "all")
+    for curvature in ("ggn", "lecun"):
+        scores = score("obd", Given(model, [batch]), mask, curvature=curvature)
+        expected = [0.375, 0.375, 0.1875 * math.log(3) ** 2 / 2, 0]
+        assert scores["weight"].flatten().tolist() == pytest.approx(expected, rel=1e-9, abs=1e-15)
+        assert expected[2] == pytest.approx(0.113151, abs=1e-6)
+    squares = score("obd", Given(model, [batch]), mask, curvature="fisher")["weight"]
+    halves = model.weight.detach().square().flatten()[:3] / 2
+    assert (squares.flatten()[:3] / halves).tolist() == pytest.approx([0.5625, 2.25, 0.5625])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_curvature_is_the_exact_diagonal_of_the_hessian_with_batch_norm_too(sparse):
+    model, batches = conv_net(), image_batches()
+    mask = some_mask(model) if sparse else ones(model, "all")
+    exact = hessian_by_func(model, mask, batches)
+    assert close(score("obd", Given(model, batches, mask=mask), mask), exact, mask)
+    # and not with the statistics of the batch
+    trained = score("obd", Given(model, batches, mask=mask), mask, mode="train")
+    assert not torch.allclose(trained["conv.weight"], exact["conv.weight"], rtol=0.1)
+
+
+@pytest.mark.parametrize("model", [lenet5(3), conv2(3, image_shape=(1, 12, 12))])
+def test_the_curvature_is_exact_on_plain_convolutional_networks(model):
+    model = copy.deepcopy(model).double()
+    side = 12 if hasattr(model, "conv3") is False and model.conv1.out_channels == 64 else 28
+    draw = torch.Generator().manual_seed(0)
+    batch = torch.randn(3, 1, side, side, generator=draw).double(), torch.tensor([0, 2, 1])
+    mask = {"conv1.weight": torch.ones_like(model.conv1.weight).bool()}
+    names = {"conv1.weight": model.conv1.weight.detach()}
+
+    def loss(weight):
+        return loss_of(model, {"conv1.weight": weight}, batch)
+
+    flat = jacrev(grad(loss), chunk_size=50)(names["conv1.weight"])
+    number = mask["conv1.weight"].numel()
+    diagonal = flat.reshape(number, number).diagonal().view_as(names["conv1.weight"])
+    exact = {"conv1.weight": diagonal * names["conv1.weight"] ** 2 / 2}
+    assert close(score("obd", Given(model, [batch]), mask), exact, mask)
+
+
+def test_the_curvature_is_only_close_where_the_activation_bends():
+    torch.manual_seed(0)
+    layers = [nn.Flatten(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)]
+    model = nn.Sequential(*layers).double()
+    batch = torch.randn(7, 6).double(), torch.randint(3, (7,))
+    mask = ones(model, "all")
+    exact = hessian_by_func(model, mask, [batch])
+    scores = score("obd", Given(model, [batch]), mask)
+    assert close(
+        {"3.weight": scores["3.weight"]},
+        {"3.weight": exact["3.weight"]},
+        {"3.weight": mask["3.weight"]},
+    )
+    assert not torch.allclose(scores["1.weight"], exact["1.weight"], rtol=0.1)
+
+
+def test_lecuns_recursion_is_exact_for_one_hidden_layer_and_a_squared_error():
+    torch.manual_seed(0)
+    mean = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(8, 3))
+    for hidden in (nn.Tanh(), nn.GELU(), nn.LeakyReLU(0.3), nn.ReLU()):
+        layers = [nn.Linear(6, 5), hidden, nn.Linear(5, 3)]
+        for model in (nn.Sequential(*layers).double(), mean.double()):
+            shape = (7, 6) if model is not mean else (7, 1, 6)
+            inputs, targets = torch.randn(shape).double(), torch.randn(7, 3).double()
+
+            def squared(network, batch):
+                return (network(batch[0]) - batch[1]).square().sum(1).mean()
+
+            mask = ones(model, "all")
+            scores = score(
+                "obd", Given(model, [(inputs, targets)], squared), mask, curvature="lecun"
+            )
+            for name in mask:
+                if name == "0.weight" and model is mean:
+                    continue  # its places share weights, between which terms are dropped
+                weight = model.get_parameter(name).detach()
+
+                def loss(free, key=name, network=model, given=(inputs, targets)):
+                    return squared(lambda x: functional_call(network, {key: free}, (x,)), given)
+
+                number = weight.numel()
+                hessian = jacrev(grad(loss))(weight).reshape(number, number)
+                exact = {name: hessian.diagonal().view_as(weight) * weight**2 / 2}
+                assert close({name: scores[name]}, exact, {name: mask[name]})
+
+
+def lecun_by_hand(model, batches):
+    """The recursion on the conv net, layer by layer, for the weights of its head and block."""
+    model = copy.deepcopy(model).eval()
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    with torch.no_grad():
+        first = model.pool(torch.relu(model.bn(model.conv(images))))
+        block = model.block
+        inner = block.bn1(block.conv1(first))
+        last = block.bn2(block.conv2(torch.relu(inner))) + block.short(first)
+        features = torch.relu(last).mean((2, 3))
+        hidden = model.hidden(features)
+        p = model.head(torch.relu(hidden)).softmax(1)
+        h = p * (1 - p)
+        n = len(labels)
+        found = {"head.weight": h.T @ torch.relu(hidden) ** 2 / n}
+        h = (h @ model.head.weight**2) * (hidden > 0)
+        found["hidden.weight"] = h.T @ features**2 / n
+        h = h @ model.hidden.weight**2
+        h = (h / 4**2)[:, :, None, None].expand_as(last) * (last > 0)
+        found["block.short.weight"] = (
+            torch.einsum("nohw,nihw->oi", h, first[:, :, ::2, ::2] ** 2) / n
+        )
+        found["block.short.weight"] = found["block.short.weight"][:, :, None, None]
+        scale = block.bn2.weight**2 / (block.bn2.running_var + block.bn2.eps)
+        h = h * scale[:, None, None]
+        options = {"padding": 2, "dilation": 2, "groups": 2}
+        found["block.conv2.weight"] = (
+            torch.nn.grad.conv2d_weight(
+                torch.relu(inner) ** 2, block.conv2.weight.shape, h, **options
+            )
+            / n
+        )
+    return {
+        name: value * model.get_parameter(name).detach() ** 2 / 2 for name, value in found.items()
+    }
+
+
+def test_lecuns_recursion_goes_through_convolutions_batch_norm_and_pooling():
+    model, batches = conv_net(), image_batches()
+    expected = lecun_by_hand(model, batches)
+    mask = {n: torch.ones_like(v).bool() for n, v in expected.items()}
+    problem = Given(model, batches)
+    assert close(score("obd", problem, mask, curvature="lecun"), expected, mask)
+
+
+def test_an_operation_that_lecuns_recursion_does_not_know_is_told():
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.Softmax(1), nn.Linear(4, 3))
+    batch = torch.randn(5, 4), torch.randint(3, (5,))
+    with pytest.raises(InputError, match=r"lecun does not know the operation Softmax of this mode"):
+        score("obd", Given(model, [batch]), ones(model, "all"), curvature="lecun")
+
+
+def test_curvature_of_many_outputs_and_of_a_straight_loss():
+    model = nn.Linear(1, 5000)
+    batch = torch.randn(2, 1), torch.tensor([0, 1])
+    with pytest.raises(InputError, match=r"of which this model has 5,000; more than 4,096 are too"):
+        score("obd", Given(model, [batch]), ones(model, "all"))
+
+    def straight(network, given):
+        return network(given[0]).sum(1).mean()
+
+    model = nn.Linear(2, 3)
+    scores = score("obd", Given(model, [(torch.randn(2, 2),)], straight), ones(model, "all"))
+    assert not scores["weight"].any()
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize(
     ("name", "options", "other"),
@@ -308,6 +504,197 @@ def test_gradients_of_examples_are_made_a_few_at_a_time(monkeypatch):
     assert close(score("fisher", Given(model, batches), mask), at_once, mask, 1e-13)
 
 
+# ---- synflow
+
+
+def flow_problem(model, shape, mask=None):
+    return Given(model, [(torch.zeros(1, *shape),)], mask=mask)
+
+
+def test_synflow_at_once_empties_a_layer_and_one_weight_a_cut_does_not():
+    model = hand_net()
+    dense = ones(model, "all")
+    at_once = prune(score("synflow", hand_problem(), dense), dense, count=2)
+    assert at_once["w.weight"].sum() == 0
+    assert at_once["v.weight"].tolist() == [[True, True]]
+    mask = dense
+    for left in (5, 4, 3, 2):
+        problem = flow_problem(model, (2,), mask)
+        mask = prune(score("synflow", problem, mask), mask, count=left)
+        if left == 5:
+            # Of equal scores the first.
+            assert mask["w.weight"].tolist() == [[False, True], [True, True]]
+    assert mask["w.weight"].tolist() == [[False, False], [True, False]]
+    assert mask["v.weight"].tolist() == [[False, True]]
+    scores = score("synflow", flow_problem(model, (2,), mask), mask)
+    assert [float(values.sum()) for values in scores.values()] == [2, 2]
+
+
+def test_the_scores_of_each_layer_of_a_chain_sum_to_the_flow():
+    model = vgg19(10, image_shape=(3, 16, 16))
+    mask = some_mask(model)
+    scores = score("synflow", flow_problem(model, (3, 16, 16), mask), mask)
+    layers = [name for name, keep in mask.items() if keep.ndim > 1]
+    sums = torch.stack([scores[name].sum() for name in layers])
+    assert len(sums) == 17
+    assert torch.allclose(sums, sums[0].expand_as(sums), rtol=1e-12, atol=0)
+
+
+def test_the_convolutions_of_a_residual_block_have_the_same_sum():
+    model = resnet20(10)
+    mask = ones(model, "conv")
+    scores = score("synflow", flow_problem(model, (3, 32, 32)), mask)
+    # What goes through the shortcuts, by a pass of the network that is put together here.
+    linear = copy.deepcopy(model)
+    make_linear_(linear)
+    parts = {}
+
+    def note(name):
+        def hook(module, args, output):
+            # A tensor of its own, where the shortcut hands on what the block is given.
+            parts[name] = output.clone()
+            parts[name].retain_grad()
+            return parts[name]
+
+        return hook
+
+    blocks = [name for name, module in linear.named_modules() if isinstance(module, Residual)]
+    for name in blocks:
+        linear.get_submodule(name).shortcut.register_forward_hook(note(name))
+    linear.stem.conv.weight.requires_grad_()
+    flow = linear(torch.ones(1, 3, 32, 32).double()).sum()
+    flow.backward()
+    total = float(flow.detach())
+    for name in blocks:
+        sums = [float(scores[f"{name}.conv{place}.weight"].sum()) for place in (1, 2)]
+        assert sums[0] == pytest.approx(sums[1], rel=1e-12)
+        through = float((parts[name].detach() * parts[name].grad).sum())
+        assert sums[0] + through == pytest.approx(total, rel=1e-12)
+    assert len(blocks) == 9
+
+
+def test_scaling_a_layer_of_a_chain_changes_no_rank_of_synflow():
+    torch.manual_seed(0)
+    model = lenet5(10)
+    mask = ones(model, "all")
+    before = score("synflow", flow_problem(model, (1, 28, 28)), mask)
+    with torch.no_grad():
+        model.fc1.weight.mul_(2.0**-7)
+    after = score("synflow", flow_problem(model, (1, 28, 28)), mask)
+    assert all(torch.equal(after[name], before[name] / 2**7) for name in mask)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_synflow_is_that_of_a_second_implementation(sparse):
+    model = conv_net()
+    mask = some_mask(model) if sparse else ones(model, "all")
+    scores = score("synflow", flow_problem(model, (2, 8, 8), mask), mask)
+    other, weights = masked(model, mask)
+    rest = {}
+    for name, value in other.state_dict().items():
+        is_shift = name.endswith(("bias", "running_mean"))
+        rest[name] = torch.zeros_like(value) if is_shift else value.abs()
+    free = {name: weight.abs().requires_grad_() for name, weight in weights.items()}
+    flow = functional_call(other, rest | free, (torch.ones(1, 2, 8, 8).double(),)).sum()
+    gradients = torch.autograd.grad(flow, list(free.values()))
+    expected = {}
+    for (name, weight), gradient in zip(free.items(), gradients, strict=True):
+        expected[name] = weight.detach() * gradient
+    assert close(scores, expected, mask)
+
+
+def test_bounded_activations_are_left_out_of_the_flow():
+    model = mobilenet_v2(10, image_shape=(3, 8, 8), stem="standard")
+    mask = ones(model, "all")
+    scores = score("synflow", flow_problem(model, (3, 8, 8)), mask)
+    for name, values in scores.items():
+        # On an image of one pixel the outer places of a kernel meet padding alone.
+        middle = values[..., 1, 1] if values.shape[-1] == 3 else values
+        assert (middle > 0).all(), name
+    tanh = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1))
+    relu = nn.Sequential(*copy.deepcopy(list(tanh)))
+    relu[1] = nn.ReLU()
+    mask = ones(tanh, "all")
+    assert equal(*[score("synflow", flow_problem(net, (2,)), mask) for net in (tanh, relu)])
+
+
+class Saturating(nn.Linear):
+    def forward(self, x):
+        return nn.functional.relu6(10 * super().forward(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (Saturating(3, 3), r"'1' \(Saturating\)"),
+        (nn.GELU(), r"'1' \(GELU\)"),
+        (nn.LayerNorm(3), r"'1' \(LayerNorm\)"),
+        (nn.Softmax(1), r"'1' \(Softmax\)"),
+        (nn.Sequential(nn.ReLU(), nn.Softplus()), r"'1.1' \(Softplus\)"),
+    ],
+)
+def test_a_network_that_is_not_linear_is_refused_with_the_layer_at_fault(layer, told):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), layer, nn.ReLU(), nn.Linear(3, 2))
+    with pytest.raises(InputError) as caught:
+        score("synflow", flow_problem(model, (2,)), ones(model, "all"))
+    assert re.search(f"twice the input does not give twice the output of {told}", str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_takes_no_single_example_is_refused_in_one_line():
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, track_running_stats=False))
+    with pytest.raises(
+        InputError, match=r"one input of ones in float64, in .*Expected more than 1"
+    ):
+        score("synflow", flow_problem(model, (2,)), ones(model, "all"))
+
+
+def test_a_flow_that_overflows_float32_is_scored_and_one_that_is_none_is_refused():
+    layers = [nn.Linear(4, 4, bias=False) for _ in range(3)]
+    model = nn.Sequential(*layers)
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight.fill_(1e30)
+    scores = score("synflow", flow_problem(model, (4,)), ones(model, "all"))
+    assert float(scores["0.weight"].sum()) == pytest.approx(4**4 * 1e90)
+    with torch.no_grad():
+        layers[1].weight[0] = float("nan")
+    with pytest.raises(InputError, match=r"is not finite from '1' \(Linear\) on"):
+        score("synflow", flow_problem(model, (4,)), ones(model, "all"))
+
+
+def test_a_network_of_the_users_is_the_same_after_synflow():
+    model = nn.Sequential(conv_net(), nn.ReLU6()).float().train()
+    model[0].conv.weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    kinds = [(type(module), module.training) for module in model.modules()]
+    frozen = [parameter.requires_grad for parameter in model.parameters()]
+
+    class Own:
+        def model(self):
+            return model
+
+        def probe(self, examples):
+            return torch.zeros(examples, 2, 8, 8)
+
+    score("synflow", Own(), ones(model, "all"))
+    assert equal(model.state_dict(), before)
+    assert [(type(module), module.training) for module in model.modules()] == kinds
+    assert [parameter.requires_grad for parameter in model.parameters()] == frozen
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_inputs_that_are_no_real_numbers_are_refused_by_synflow():
+    class Tokens(Given):
+        def probe(self, examples):
+            return torch.zeros(examples, 3, dtype=torch.int64)
+
+    model = nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(6, 2))
+    with pytest.raises(InputError, match="needs a model whose inputs are a tensor of real numbers"):
+        score("synflow", Tokens(model, []), {"2.weight": torch.ones(2, 6).bool()})
+
+
 # ---- what all of them keep
 
 
@@ -335,7 +722,7 @@ def test_names_that_share_a_weight_have_its_score(name):
     assert once["1.weight"].abs().max() > 0
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", [name for name in ENTRIES if name != "synflow"])
 def test_a_score_that_is_not_finite_names_itself_and_the_layer(name):
     model = conv_net()
     with torch.no_grad():
@@ -360,7 +747,7 @@ def test_options_that_cannot_be_are_told_in_one_line(name):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_layers_that_their_owner_froze_stay_so_in_training_mode(name):
-    if "mode" not in Ranking(name)._function.__kwdefaults__:
+    if "mode" not in options_of(name):
         pytest.skip("it has one mode")
     model = conv_net()
     mask = ones(model, "all")
@@ -371,7 +758,7 @@ def test_layers_that_their_owner_froze_stay_so_in_training_mode(name):
     assert equal(score(name, Given(model, image_batches()), mask, mode="train"), expected)
 
 
-@pytest.mark.parametrize("name", ["fisher"])
+@pytest.mark.parametrize("name", ["fisher", "obd"])
 def test_a_model_or_a_loss_that_does_not_fit_is_told_in_one_line(name):
     mask = {"weight": torch.ones(3, 2).bool()}
     batch = torch.randn(4, 2), torch.randint(3, (4,))
@@ -419,8 +806,7 @@ def cut_of(name, jobs, mask, amount=0.3, **options):
 def small(name):
     """Options under which a score of the small task is quick and draws no dropout."""
     small = {"examples": 20, "mode": "eval"}
-    options = Ranking(name)._function.__kwdefaults__
-    return {option: value for option, value in small.items() if option in options}
+    return {option: value for option, value in small.items() if option in options_of(name)}
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -447,8 +833,13 @@ def test_colt_2_scores_each_partition_by_its_own_head_and_labels(name, parts):
         pruned = work.do(TASK, train_all(jobs), lambda *_: None)
         # Two batches of 16; of a partition of two classes an epoch of 24 examples.
         read = sum(min(32, TASK.size(each.part, "train")) for each in jobs)
-        passes = {"grasp": 4}.get(name, 1)
-        assert pruned.samples == work.foreseen(TASK) == passes * read
+        charged = read * {"grasp": 4}.get(name, 1)
+        if name == "synflow":
+            charged = len(jobs)
+        elif name == "obd":
+            # A backward pass for each output is two thirds of a forward and backward pass.
+            charged = read * (math.ceil(5 / 3) if parts[0].own_head else math.ceil(9 / 3))
+        assert pruned.samples == work.foreseen(TASK) == charged
         return pruned.mask, pruned.candidates
 
     mask = ones(TASK.model)
@@ -499,6 +890,8 @@ ARMS = {
     "taylor-lth": {"method": "lth", "rate": 0.3, "score": {"name": "taylor", "change": "absolute"}},
     "fisher-lth": {"method": "lth", "rate": 0.3, "score": {"name": "fisher", "examples": 100}},
     "grasp-lth": {"method": "lth", "rate": 0.3, "score": {"name": "grasp", "examples": 100}},
+    "obd-lth": {"method": "lth", "rate": 0.3, "score": "obd"},
+    "synflow": {"method": "at_start", "score": "synflow", "cuts": 4, "densities": [0.3]},
 }
 
 
@@ -521,4 +914,8 @@ def test_a_recipe_names_the_scores_and_each_is_charged(tmp_path, monkeypatch):
         "fisher-lth": 100,
         # An example takes four forward and backward passes.
         "grasp-lth": 400,
+        # A forward and ten backward passes.
+        "obd-lth": 7 * epoch,
+        # One example of ones a cut.
+        "synflow": 4,
     }

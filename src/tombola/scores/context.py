@@ -25,6 +25,9 @@ class Problem(Protocol):
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the loss of a batch, a scalar."""
 
+    def probe(self, examples: int) -> Any:
+        """Draw random inputs of the model's shape, on its device; not from the data."""
+
 
 @dataclass(frozen=True)
 class Context:

@@ -53,7 +53,7 @@ class OutputScoring(Scoring):
             with contextlib.ExitStack() as hooks:
                 for layer, names in self._layers.items():
                     hooks.enter_context(layer.register_forward_hook(self._hook(names)))
-                outputs = self._run(batch)
+                outputs = self.run(batch)
                 self.examples += len(outputs.values)
                 yield outputs
 
@@ -84,7 +84,7 @@ class OutputScoring(Scoring):
             scores[name] = total / self.examples * self.weights[name].detach().square() / 2
         return self.finished(scores)
 
-    def _run(self, batch: Any) -> Outputs:
+    def run(self, batch: Any) -> Outputs:
         """Run the model on a batch; the loss is computed from a copy of the outputs."""
         seen: list[tuple[Tensor, Tensor]] = []
 
@@ -126,7 +126,7 @@ class OutputScoring(Scoring):
         with contextlib.ExitStack() as hooks:
             for module in self.model.modules():
                 hooks.enter_context(module.register_forward_hook(note))
-            outputs = self._run(batch).values
+            outputs = self.run(batch).values
         if _mixes_examples(self.model):
             return {}
         uses = _uses(outputs)
@@ -202,6 +202,20 @@ class Outputs:
             self.loss, self.leaf, create_graph=create_graph, materialize_grads=True
         )[0]
         return share * len(share)
+
+    def hessian(self) -> Tensor:
+        """Return the Hessian of each example's own loss by its outputs: [examples, n, n]."""
+        gradients = self.gradients(create_graph=True).flatten(1)
+        rows = torch.zeros(*gradients.shape, gradients.shape[1]).to(gradients)
+        if not gradients.requires_grad:
+            return rows
+        for place, column in enumerate(gradients.unbind(1)):
+            # An example's gradient depends on its own outputs, so the sum does not mix examples.
+            row = torch.autograd.grad(
+                column.sum(), self.leaf, retain_graph=True, materialize_grads=True
+            )[0]
+            rows[:, place] = row.flatten(1)
+        return rows
 
 
 def add_fisher_(scoring: OutputScoring) -> None:

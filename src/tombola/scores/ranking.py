@@ -71,6 +71,14 @@ class Ranking:
             default = parameter.default
         return int(self.options.get("examples", default))
 
+    @property
+    def probes(self) -> int:
+        """How many examples that are not from the data the score sends through the model.
+
+        A score declares it as its attribute ``probes``.
+        """
+        return int(getattr(self._function, "probes", 0))
+
     def passes(self, outputs: int) -> int | None:
         """Return how many forward and backward passes the score takes for an example that it reads.
 

@@ -53,6 +53,10 @@ class JobProblem:
         """Return the task's loss of a batch."""
         return self.task.loss(model, batch)
 
+    def probe(self, examples: int) -> Any:
+        """Draw random inputs for the model; not from the data."""
+        return self.task.probe(examples, self.job.seed)
+
     def examples(self, asked: int) -> int:
         """Count the examples in the batches that hold so many: the last batch is not cut."""
         size = self.job.training.batch_size

@@ -409,7 +409,7 @@ class Cut(Work[Pruned]):
         for job, ranking in zip(self.trainings, self._ranking_of_each, strict=True):
             examples = JobProblem(job, job.start, self.mask, task).examples(ranking.examples)
             passes = ranking.passes(task.outputs(job.part))
-            total += examples * (1 if passes is None else passes)
+            total += examples * (1 if passes is None else passes) + ranking.probes
         return total * (len(self.before) + 1)
 
     @property
@@ -492,6 +492,10 @@ class _CountingProblem:
             # Whoever reads again reads the same examples, and has said how often.
             self.samples = max(self.samples, number * self._passes)
         return self._problem.batches(examples)
+
+    def probe(self, examples: int) -> Any:
+        self.samples += examples
+        return self._problem.probe(examples)
 
 
 def _without_pruned(state: Tensors, mask: Mask) -> dict[str, Tensor]:
