@@ -212,6 +212,7 @@ def test_the_goals_are_those_of_the_issue():
         "memory": [],
         "cut": [">= 0.952 x"],
         "ticket-bits": ["<= 1.1", "<= 1.1"],
+        "latent": ["<= 1.5 x", "<= 1.5 x", "<= 1.1 x", "<= 1.1 x"],
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.test_executors import TASK, job
 from tests.test_method_contracts import tickets
 from torch import nn
 
@@ -108,10 +109,11 @@ def test_an_evaluation_in_between_moves_nothing_of_a_supermask():
 
 @pytest.mark.parametrize("during", [EdgePopup(0.3), EdgePopup(0.3, rank="signed"), Supermask()])
 def test_a_training_finds_a_mask_and_moves_no_weight(during):
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10))
     task = Classification(model, split(synthetic()), head="3")
     start, mask = task.initial_state(), ones(model, "all")
-    training = Training(lr=1.0, momentum=0.9, epochs=4)
+    training = Training(lr=10.0, momentum=0.9, epochs=4)
     job = Job(start, mask, training, seed=0, during=during)
     results = {}
     for kernel in ("eager", "traced"):
@@ -127,6 +129,18 @@ def test_a_training_finds_a_mask_and_moves_no_weight(during):
         assert losses[-1] < losses[0]
     for name, keep in results["eager"].mask.items():
         assert torch.equal(keep, results["traced"].mask[name])
+
+
+@pytest.mark.parametrize("during", [EdgePopup(0.3), Supermask(rescaled=True)])
+def test_convolutions_with_their_channels_last_keep_their_weights_too(during):
+    each = replace(job(), during=during)
+    trained = run_job(each, TASK)
+    start = (
+        each.start if isinstance(during, EdgePopup) else latent.rescaled(each.start, trained.mask)
+    )
+    for name, keep in trained.mask.items():
+        assert 0 < int(keep.sum()) < keep.numel()
+        assert torch.allclose(trained.final[name], start[name] * keep)
 
 
 def test_the_loop_is_that_of_plain_autograd():

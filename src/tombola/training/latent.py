@@ -166,21 +166,20 @@ class _Layer:
         self.scores.grad = torch.zeros_like(self.weights)
         self.kept = torch.ones_like(self.weights, dtype=torch.bool)
         self.buffer = torch.empty_like(self.weights)
-        in_place = parameter.device.type == "cpu" and parameter.is_contiguous()
-        self._target = parameter.detach().view(-1) if in_place else None
 
     @torch.no_grad()
     def keep(self, kept: Tensor, factor: float = 1.0) -> None:
         """Put the kept weights into the model, each times a factor, and zeros for the others."""
         self.kept = kept
-        if self._target is None:
-            values = self.weights * kept
-            self.parameter.copy_(values.view(self.parameter.shape))
-        else:
+        parameter = self.parameter
+        if parameter.device.type == "cpu" and parameter.is_contiguous():
             # torch takes three times as long for a product with booleans.
-            np.multiply(self.weights.numpy(), kept.numpy(), out=self._target.numpy())
+            values = parameter.detach().view(-1).numpy()
+            np.multiply(self.weights.numpy(), kept.numpy(), out=values)
+        else:
+            parameter.copy_((self.weights * kept).view(parameter.shape))
         if factor != 1.0:
-            self.parameter.mul_(factor)
+            parameter.mul_(factor)
 
     def gradient(self) -> Tensor:
         """Return the gradient of the mask, in place of the scores' own: weight times gradient."""
