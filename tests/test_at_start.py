@@ -19,6 +19,7 @@ from tombola.masks.scopes import whole_model
 from tombola.schema.recipe import parse
 from tombola.scores.context import Context
 from tombola.scores.ranking import Ranking
+from tombola.search.problems import JobProblem
 from tombola.search.work import Cut
 from tombola.training.jobs import Job, measure, run_job
 from tombola.training.statistics import NewStatistics, untrained
@@ -181,3 +182,16 @@ def test_networks_that_were_trained_are_not_tested_untrained():
         recipe(arms)
     with pytest.raises(ConfigError, match=r"arms.d.evaluate has no meaning"):
         recipe({"d": {"method": "dense", "evaluate": "untrained"}})
+
+
+@pytest.mark.parametrize(("asked", "sizes"), [(1, [1]), (10, [10]), (64, [64]), (70, [64, 64])])
+def test_fewer_examples_than_a_batch_are_a_smaller_batch_of_the_same_ones(asked, sizes):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    task = Classification(model, split(synthetic()), head="1")
+    job = Job(task.initial_state(), ones(model, "all"), Training(epochs=1, batch_size=64), seed=0)
+    problem = JobProblem(job, job.start, job.mask, task)
+    given = list(problem.batches(asked))
+    assert [len(labels) for _, labels in given] == sizes
+    assert problem.examples(asked) == sum(sizes)
+    [first, *_] = task.batches(WHOLE, 64, 0).epoch(0)
+    assert torch.equal(given[0][0], first[0][: sizes[0]])

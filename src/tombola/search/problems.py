@@ -5,7 +5,6 @@ job, trained state -> [ model, training batches, loss ] -> score
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from tombola.ground.types import Mask, State
 from tombola.masks import states
 from tombola.masks.masks import apply_
 from tombola.tasks.protocol import Task
-from tombola.training.jobs import Job, first_batches
+from tombola.training.jobs import Job, first_batches, number_of_batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +57,7 @@ class JobProblem:
         return self.task.probe(examples, self.job.seed)
 
     def examples(self, asked: int) -> int:
-        """Count the examples in the batches that hold so many: the last batch is not cut."""
-        size = self.job.training.batch_size
+        """Count the examples of `batches`: the last batch is not cut."""
+        size = min(self.job.training.batch_size, max(asked, 1))
         batches = self.task.batches(self.job.part, size, self.job.seed)
-        return batches.examples(0, min(math.ceil(asked / size), len(batches)))
+        return batches.examples(0, number_of_batches(batches, asked, size))

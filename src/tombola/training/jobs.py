@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tombola.data.batches import Epochs
 from tombola.data.partitions import WHOLE, Partition
 from tombola.ground import catalogue, devices, seeds
 from tombola.ground.checking import own_numbers
@@ -517,11 +518,22 @@ def course(job: Job, task: Task, batches: int) -> tuple[Schedule, int, int]:
 def first_batches(job: Job, task: Task, examples: int) -> Iterator[Any]:
     """Return a training's first batches that hold so many examples, augmented as in training.
 
-    One epoch at most.
+    One epoch at most. The last batch is whole; fewer examples than a batch are one smaller batch.
     """
-    batches = task.batches(job.part, job.training.batch_size, job.seed)
-    number = math.ceil(examples / job.training.batch_size)
-    return itertools.islice(batches.epoch(0), min(number, len(batches)))
+    size = min(job.training.batch_size, max(examples, 1))
+    batches = task.batches(job.part, size, job.seed)
+    return itertools.islice(batches.epoch(0), number_of_batches(batches, examples, size))
+
+
+def number_of_batches(batches: Epochs, examples: int, size: int) -> int:
+    """Count the batches of an epoch that hold so many examples.
+
+    Args:
+        batches: The epochs.
+        examples: How many are asked for.
+        size: Examples in a batch.
+    """
+    return min(math.ceil(examples / size), len(batches))
 
 
 class _Watch:
