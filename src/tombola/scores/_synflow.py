@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tombola.ground.errors import InputError
+from tombola.ground.errors import InputError, ScoreError
 from tombola.ground.types import Mask, State
 from tombola.masks.masks import masked_parameters
 from tombola.masks.weights import copied
@@ -93,6 +93,12 @@ def synflow(
             f"the score synflow needs a model that gives a tensor; {type(model).__name__} gives a "
             f"{type(outputs).__name__}"
         )
+    if not _finite(outputs):
+        layer = _first_where(model, inputs, lambda once, _: not _finite(once))
+        raise ScoreError(
+            f"scores of '{next(iter(mask))}' are not finite, nor any others: what flows through the "
+            f"network is not finite from {layer} on, even in float64"
+        )
     check_linear(model, inputs, outputs.detach())
     flow = outputs.sum()
     if not flow.requires_grad:
@@ -138,21 +144,16 @@ def check_linear(model: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
         outputs: What the model gives for them.
 
     Raises:
-        InputError: It gives something else, or what it gives is not finite.
+        ScoreError: It gives something else.
     """
     with torch.no_grad():
-        if not outputs.isfinite().all():
-            layer = _first_where(model, inputs, lambda once, _: not _finite(once))
-            raise InputError(
-                f"the score synflow does not fit this network: what flows through it is not finite "
-                f"from {layer} on, even in float64"
-            )
-        if not _doubled(outputs, model(2 * inputs)):
-            layer = _first_where(model, inputs, lambda once, twice: not _doubled(once, twice))
-            raise InputError(
-                "the score synflow does not fit this network: twice the input does not give twice "
-                f"the output of {layer}, as it must where nothing saturates or is normalised"
-            )
+        outputs_of_twice = model(2 * inputs)
+    if not _doubled(outputs, outputs_of_twice):
+        layer = _first_where(model, inputs, lambda once, twice: not _doubled(once, twice))
+        raise ScoreError(
+            f"synflow does not fit this network: twice the input does not give twice the output "
+            f"of {layer}, as it must where nothing saturates or is normalised"
+        )
 
 
 def _first_where(model: nn.Module, inputs: Tensor, wrong: Callable[[Tensor, Tensor], bool]) -> str:
@@ -168,8 +169,8 @@ def _first_where(model: nn.Module, inputs: Tensor, wrong: Callable[[Tensor, Tens
 
     def note(module: nn.Module, args: tuple[object, ...], output: object) -> None:
         if isinstance(output, Tensor):
-            given = [value.clone() for value in args if isinstance(value, Tensor)]
-            calls[-1].append((module, given, output.clone()))
+            given = [value.detach().clone() for value in args if isinstance(value, Tensor)]
+            calls[-1].append((module, given, output.detach().clone()))
 
     hooks = [module.register_forward_hook(note) for module in model.modules()]
     for values in (inputs, 2 * inputs):
