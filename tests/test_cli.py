@@ -16,6 +16,7 @@ from PIL import Image
 
 import tombola.commands
 from tombola import recipes
+from tombola.commands._list import PACKAGES
 from tombola.commands.cli import commands, main
 from tombola.ground.catalogue import entries
 from tombola.ground.errors import InputError
@@ -502,6 +503,14 @@ def test_json_lists_names_and_no_contracts(cli):
     assert json.loads(cli("list", "scores", "--json").stdout) == {
         "scores": entries("tombola.scores")
     }
+
+
+@pytest.mark.parametrize("catalogue", ["scores", "scopes", "methods", "models", "sections"])
+def test_a_catalogue_says_in_one_line_what_each_entry_is(cli, catalogue):
+    lines = cli("list", catalogue).stdout.splitlines()
+    for name in entries(PACKAGES.get(catalogue, f"tombola.{catalogue}")):
+        [line] = [line for line in lines if line.split()[:1] == [name]]
+        assert len(line.split()) > 1
 
 
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(cli, tmp_path):

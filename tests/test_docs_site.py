@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import tombola
-from tombola import methods
+from tombola import methods, scores
+from tombola.ground.catalogue import entries
+from tombola.masks import scopes
 
 pytest.importorskip("zensical", reason="needs the extra docs")
 
@@ -76,6 +78,10 @@ def test_every_public_name_and_every_method_has_its_place_on_the_site(site):
         page = (site / "methods" / f"{name}.html").read_text(encoding="utf-8")
         for card in methods.shipped(name).cards:
             assert f'<h2 id="{card.name}' in page
+    for catalogue, package in (("scores", scores), ("scopes", scopes)):
+        for name in entries(package.__name__):
+            page = (site / "methods" / catalogue / f"{name}.html").read_text(encoding="utf-8")
+            assert "Source" in page or name in ("random", "whole_model", "per_layer", "per_kind")
 
 
 def test_an_example_is_fenced_up_to_the_next_empty_line():

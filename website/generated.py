@@ -1,6 +1,7 @@
 """Pages that are made from the code.
 
-There is a page for each method, one for each room of public names, and one for all catalogues.
+There is a page for each method, score and scope, one for each room of public names, and one for all
+catalogues.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import tombola
 from tombola import methods
 from tombola.commands._list import PACKAGES
-from tombola.ground.catalogue import entries, entry
+from tombola.ground.catalogue import described, entries, entry
 from tombola.ground.contracts import CONTRACTS
 from tombola.ground.models import descriptions_of
 from tombola.methods.cards import Card
@@ -81,6 +82,27 @@ def _summary(thing: Any) -> str:
     return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
 
 
+def entry_pages() -> dict[str, str]:
+    """Return a page for each score and each scope that ships, and one that lists them."""
+    pages = {}
+    for catalogue, title in (("scores", "Scores"), ("scopes", "Scopes")):
+        package = PACKAGES.get(catalogue, f"tombola.{catalogue}")
+        lines = [f"# {title}", "", _sentence(_summary_of(package)), ""]
+        lines += [f"| {catalogue[:-1]} | what it is |", "|---|---|"]
+        for name, text in described(package).items():
+            lines.append(f"| [`{name}`]({name}.md) | {text} |")
+            function = entry(package, name)
+            page = [f"# {name}", "", f"::: {function.__module__}.{name}", ""]
+            pages[f"methods/{catalogue}/{name}.md"] = "\n".join(page)
+        pages[f"methods/{catalogue}/index.md"] = "\n".join(lines) + "\n"
+    return dict(sorted(pages.items(), key=lambda page: (not page[0].endswith("index.md"), page)))
+
+
+def _summary_of(package: str) -> str:
+    """Return what a package says of itself after its name."""
+    return _summary(importlib.import_module(package)).partition(": ")[2]
+
+
 def api_pages() -> dict[str, str]:
     """Return a page for each room that has public names, by its place on the site."""
     rooms: dict[str, list[str]] = {}
@@ -104,8 +126,7 @@ def api_pages() -> dict[str, str]:
 
 def _api_page(room: str, names: list[str]) -> str:
     # The docstring of a room begins with its name.
-    purpose = _summary(importlib.import_module(f"tombola.{room}")).partition(": ")[2]
-    lines = [f"# {room}", "", _sentence(purpose), ""]
+    lines = [f"# {room}", "", _sentence(_summary_of(f"tombola.{room}")), ""]
     for name in names:
         lines += [f"::: tombola.{name}", ""]
     return "\n".join(lines)

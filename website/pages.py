@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from website.generated import api_pages, catalogue_page, method_pages
+from website.generated import api_pages, catalogue_page, entry_pages, method_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
@@ -42,7 +42,7 @@ def stage(folder: Path) -> Path:
     pages = {page: relinked(source, sources, documents) for source, page in sources.items()}
     # The first page has no neighbours in the menu.
     pages["index.md"] = f"---\nhide: [navigation]\n---\n\n{pages['index.md']}"
-    methods, api = method_pages(), api_pages()
+    methods, api = method_pages() | entry_pages(), api_pages()
     pages |= {**methods, **api, "catalogues.md": catalogue_page()}
     for page, text in pages.items():
         path = documents / page

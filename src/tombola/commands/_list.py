@@ -19,6 +19,8 @@ CATALOGUES = (
     "models",
     "tasks",
     "scores",
+    "scopes",
+    "methods",
     "kernels",
     "exports",
     "executors",
@@ -27,22 +29,24 @@ CATALOGUES = (
     "entries",
     "recipes",
 )
-PACKAGES = {"sections": "tombola.reports.sections"}  # whose name is not that of their catalogue
+# Those whose name is not that of their catalogue.
+PACKAGES = {"sections": "tombola.reports.sections", "scopes": "tombola.masks.scopes"}
 
 
 class _Catalogue:
-    """A catalogue whose entries are listed by their names."""
+    """A catalogue whose entries are files; the first line of each says what it is."""
 
     hint: ClassVar[str] = ""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._package = PACKAGES.get(name, f"tombola.{name}")
 
     def names(self) -> list[str]:
         """Return the names that a recipe may say."""
         from tombola.ground.catalogue import entries
 
-        return entries(PACKAGES.get(self.name, f"tombola.{self.name}"))
+        return entries(self._package)
 
     def as_data(self) -> list[Any]:
         """Return the entries as plain data."""
@@ -54,7 +58,11 @@ class _Catalogue:
 
     def print_entries(self) -> None:
         """Print what each entry is."""
-        self.print_names()
+        from tombola.commands.printing import print_table
+        from tombola.ground.catalogue import described
+
+        rows = [[name, text] for name, text in described(self._package).items()]
+        print_table([self.name, "what it is"], rows)
 
 
 class _Arms(_Catalogue):

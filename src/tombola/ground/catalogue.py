@@ -8,8 +8,10 @@ accepted from the user's own recipe and never from a ticket file.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import sys
 import traceback
@@ -39,12 +41,37 @@ def entries(package: str) -> list[str]:
     >>> "lenet5" in entries("tombola.models")
     True
     """
-    module = importlib.import_module(package)
-    names = []
-    for folder in module.__path__:
+    return sorted(_files(package))
+
+
+def described(package: str) -> dict[str, str]:
+    """Say in one line what each entry of a catalogue is, without importing any of them.
+
+    It is what the docstring of an entry's file says after its name.
+
+    >>> described("tombola.scores")["magnitude"]
+    'A weight counts as much as its absolute value'
+    """
+    lines = {}
+    for name, file in sorted(_files(package).items()):
+        docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        paragraph = " ".join(docstring.partition("\n\n")[0].replace("``", "").split())
+        title, _, rest = paragraph.partition(": ")
+        text = (rest or title).rstrip(".")
+        lines[name] = text[:1].upper() + text[1:]
+    return lines
+
+
+def _files(package: str) -> dict[str, Path]:
+    """Return the file of each entry of a catalogue."""
+    # The package itself may import much more than names.
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    files = {}
+    for folder in spec.submodule_search_locations or ():
         for file in Path(folder).glob("_[a-z]*.py"):
-            names.append(file.stem[1:])
-    return sorted(names)
+            files[file.stem[1:]] = file
+    return files
 
 
 def entry(package: str, name: str) -> Callable[..., Any]:
