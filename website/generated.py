@@ -82,6 +82,10 @@ def _summary(thing: Any) -> str:
     return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
 
 
+# The page has the entry's name as its title already.
+_NO_HEADING = "    options:\n      show_root_heading: false\n"
+
+
 def entry_pages() -> dict[str, str]:
     """Return a page for each score and each scope that ships, and one that lists them."""
     pages = {}
@@ -89,13 +93,15 @@ def entry_pages() -> dict[str, str]:
         package = PACKAGES.get(catalogue, f"tombola.{catalogue}")
         lines = [f"# {title}", "", _sentence(_summary_of(package)), ""]
         lines += [f"| {catalogue[:-1]} | what it is |", "|---|---|"]
+        index = f"methods/{catalogue}/index.md"
+        pages[index] = ""
         for name, text in described(package).items():
             lines.append(f"| [`{name}`]({name}.md) | {text} |")
             function = entry(package, name)
-            page = [f"# {name}", "", f"::: {function.__module__}.{name}", ""]
+            page = [f"# {name}", "", f"::: {function.__module__}.{name}", _NO_HEADING]
             pages[f"methods/{catalogue}/{name}.md"] = "\n".join(page)
-        pages[f"methods/{catalogue}/index.md"] = "\n".join(lines) + "\n"
-    return dict(sorted(pages.items(), key=lambda page: (not page[0].endswith("index.md"), page)))
+        pages[index] = "\n".join(lines) + "\n"
+    return pages
 
 
 def _summary_of(package: str) -> str:

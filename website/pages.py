@@ -42,8 +42,8 @@ def stage(folder: Path) -> Path:
     pages = {page: relinked(source, sources, documents) for source, page in sources.items()}
     # The first page has no neighbours in the menu.
     pages["index.md"] = f"---\nhide: [navigation]\n---\n\n{pages['index.md']}"
-    methods, api = method_pages() | entry_pages(), api_pages()
-    pages |= {**methods, **api, "catalogues.md": catalogue_page()}
+    methods, chosen, api = method_pages(), entry_pages(), api_pages()
+    pages |= {**methods, **chosen, **api, "catalogues.md": catalogue_page()}
     for page, text in pages.items():
         path = documents / page
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,11 @@ def stage(folder: Path) -> Path:
     shutil.copytree(HERE / "assets", documents / "assets", dirs_exist_ok=True)
 
     config = yaml.safe_load((HERE / "zensical.yml").read_text(encoding="utf-8"))
-    config |= {"docs_dir": "docs", "site_dir": "site", "nav": navigation(sources, methods, api)}
+    config |= {
+        "docs_dir": "docs",
+        "site_dir": "site",
+        "nav": navigation(sources, methods, chosen, api),
+    }
     for plugin in config["plugins"]:
         if "mkdocstrings" in plugin:
             python = plugin["mkdocstrings"]["handlers"]["python"]
@@ -71,9 +75,19 @@ def repository_pages() -> dict[Path, str]:
 
 
 def navigation(
-    sources: Mapping[Path, str], methods: Mapping[str, str], api: Mapping[str, str]
+    sources: Mapping[Path, str],
+    methods: Mapping[str, str],
+    chosen: Mapping[str, str],
+    api: Mapping[str, str],
 ) -> list[Any]:
-    """Return the menu: pages by group, in order."""
+    """Return the menu: pages by group, in order.
+
+    Args:
+        sources: The repository's own Markdown, with its places.
+        methods: The pages of methods, by their places.
+        chosen: Those of scores and scopes.
+        api: Those of public names.
+    """
     staged = set(sources.values())
 
     def group(names: Sequence[str]) -> list[str]:
@@ -82,7 +96,13 @@ def navigation(
     return [
         {"Home": "index.md"},
         {"Guides": group(GUIDES)},
-        {"Methods": list(methods)},
+        {
+            "Methods": [
+                *methods,
+                {"Scores": [page for page in chosen if "/scores/" in page]},
+                {"Scopes": [page for page in chosen if "/scopes/" in page]},
+            ]
+        },
         {"API": [*api, "catalogues.md"]},
         {"Measured": group(MEASURED)},
         {"Project": group((*PROJECT, "contributing", "changelog"))},

@@ -45,10 +45,10 @@ class AtStart(Search):
             "at-start",
             "search",
             "pruned before training, by a score of the untrained network",
-            "{method: at_start, score: magnitude, densities: [0.5, 0.2]}",
+            "{method: at_start, score: {name: snip, examples: 1000}, densities: [0.5, 0.2]}",
             what="the untrained network is scored and pruned to each density, with no training "
-            "before it: `score: {name: snip, examples: 1000}`, `score: grasp`, or `score: synflow` "
-            "with `cuts: 100`. With `rewind: k` it is pruned at step k",
+            "before it: by `snip`, `grasp`, `magnitude`, or by `synflow` with `cuts: 100`. With "
+            "`rewind: k` it is pruned at step k. The search costs what the scores cost",
             question="does a ticket need the trained weights to be found?",
             source="Lee et al. 2019, arXiv:1810.02340; Frankle et al. 2021, arXiv:2009.08576",
         ),
