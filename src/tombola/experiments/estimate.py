@@ -38,7 +38,7 @@ class Estimate:
         bytes: Of the run folder when the run is complete.
         rounds: Of every arm with something left to do, the number of rounds and the last density.
         waits: Whether a training may end early, by its patience.
-        examples: Training examples, with repetitions.
+        examples: Training examples, with repetitions, and those that scores go through.
         flops: Of all trainings, with all weights.
     """
 

@@ -68,8 +68,8 @@ class Rehearsed:
     Attributes:
         trainings: Those that are not done yet, each once.
         steps: Their optimiser steps.
-        examples: Their training examples, with repetitions.
-        flops: What they need, with all weights.
+        examples: Their training examples, with repetitions, and those of scores.
+        flops: What all of these need, with all weights.
         looked_at: Validation examples that are looked at while they train.
         evaluations: Tickets that are tested.
         lines: Measured lines between two trainings.
@@ -327,15 +327,13 @@ class _CountingPool:
         self.trained: dict[str, Rehearsed] = {}  # what is counted of each training
         self.tested: set[str] = set()
         self.lines: set[str] = set()
-        self.cuts: dict[str, int] = {}  # training examples that the scores of each cut go through
+        self.cuts: dict[str, Rehearsed] = {}  # what is counted of each cut's scores
 
     def counted(self) -> Rehearsed:
         """Return what the pool was asked for, each piece of work once."""
-        total = Rehearsed(
-            evaluations=len(self.tested), lines=len(self.lines), scored=sum(self.cuts.values())
-        )
-        for training in self.trained.values():
-            total = total.plus(training)
+        total = Rehearsed(evaluations=len(self.tested), lines=len(self.lines))
+        for counted in (*self.trained.values(), *self.cuts.values()):
+            total = total.plus(counted)
         return total
 
     def digest(self, job: Job) -> str:
@@ -373,7 +371,10 @@ class _CountingPool:
         context = Context(jobs[0].start, jobs[0].seed)
         mask, candidates = cut(work.mask, states, work.amount, context)
         samples = work.foreseen(task)
-        self.cuts[work.digest(self._task)] = samples
+        per_example = self._flops[task.outputs(jobs[0].part)]
+        self.cuts[work.digest(self._task)] = Rehearsed(
+            scored=samples, examples=samples, flops=per_example * samples
+        )
         return _done((Pruned(mask, candidates, samples),))
 
     def needs(self, who: Hashable, digests: Iterable[str]) -> None:
