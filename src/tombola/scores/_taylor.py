@@ -54,14 +54,21 @@ def taylor(
     [[4.0]]
     """
     scoring = Scoring("taylor", context.problem, mask, examples=examples, mode=mode)
-    scores = scoring.zeros()
+    total = scoring.zeros()
     number = 0
     for loss in scoring.losses():
         number += 1
         for name, gradient in scoring.gradients(loss).items():
-            changed = gradient * scoring.weights[name].detach()
-            scores[name] += changed.square() if change == "squared" else changed.abs()
-    return scoring.finished({name: total / number for name, total in scores.items()})
+            if change == "squared":
+                total[name].addcmul_(gradient, gradient)
+            else:
+                total[name] += gradient.abs()
+    # The weights are the same in every batch, so they are multiplied with once.
+    scores = {}
+    for name, weight in scoring.weights.items():
+        size = weight.detach().square() if change == "squared" else weight.detach().abs()
+        scores[name] = total[name] / number * size
+    return scoring.finished(scores)
 
 
 taylor.needs = "data"  # type: ignore[attr-defined]
