@@ -5,6 +5,9 @@
 Arms seldom have a round at the same density: one prunes to 0.7225 ^ r of its weights, another to
 0.8 ^ r. At a density the value of a replicate lies between its rounds on both sides, linear in the
 logarithm of the density; it is marked as interpolated, and nothing is ever extrapolated.
+
+Tickets that are tested untrained have no trained round 0 above them: there is nothing between a
+network that was trained and one that was not.
 """
 
 from __future__ import annotations
@@ -71,6 +74,19 @@ def meets(record: Record, density: float) -> bool:
 def reaches(record: Record, density: float) -> bool:
     """Whether a ticket keeps no more than a density, as nearly as whole weights allow (`meets`)."""
     return bool(record["density"] <= density) or meets(record, density)
+
+
+@once
+def untrained_arms(records: Collection[Record]) -> frozenset[str]:
+    """Return the arms whose tickets were tested as they were found, without training.
+
+    >>> sorted(untrained_arms([{"arm": "lth", "round": 1},
+    ...                        {"arm": "as-it-is", "round": 1, "untrained": True}]))
+    ['as-it-is']
+    """
+    return frozenset(
+        record["arm"] for record in records if record["round"] and record.get("untrained")
+    )
 
 
 @dataclass(frozen=True)
@@ -423,6 +439,8 @@ def values_at(
 def rounds_of(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
     """Return the rounds of an arm by replicate; those of "dense" are there without an arm as well.
 
+    Round 0, the trained dense network, is no round of an arm whose tickets stay untrained.
+
     Raises:
         ConfigError: There is no such arm, or records of different recipes are mixed under its name.
 
@@ -442,6 +460,8 @@ def rounds_of(records: Collection[Record], arm: str) -> dict[int, list[Record]]:
             f"no record is of arm '{arm}'; there are: {', '.join(by_arm)}.{near(arm, by_arm)}"
         )
     _check_one_recipe(of_arm, arm)
+    if arm in untrained_arms(records):
+        of_arm = [record for record in of_arm if record["round"]]
 
     # Of several records of one round the last one stands.
     by_replicate: dict[int, dict[int, Record]] = {}

@@ -13,6 +13,9 @@ significantly violated, at the level over all of them together (Holm).
 An early stop at a training's last evaluation is censored: the validation loss had not risen again,
 and the true stop is that step or a later one. A censored ticket cannot be shown to stop no later
 than the dense network; with a censored dense network the ticket cannot be shown to stop later.
+
+The definition is of trained networks: a ticket that was tested untrained is not judged, and is no
+control of a trained one.
 """
 
 from __future__ import annotations
@@ -23,7 +26,15 @@ from typing import Literal
 
 from tombola.evidence import statistics
 from tombola.evidence.answers import Evidence, once
-from tombola.evidence.comparisons import DENSE, Comparison, Value, compare, rounds_of, values_at
+from tombola.evidence.comparisons import (
+    DENSE,
+    Comparison,
+    Value,
+    compare,
+    rounds_of,
+    untrained_arms,
+    values_at,
+)
 from tombola.evidence.statistics import Paired
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import ACCURACY, STEPS, Metric
@@ -163,7 +174,8 @@ def verdict(
 
     Raises:
         ConfigError: No margin is set, there is no such arm, it has no ticket on both sides of the
-            density, or records of different recipes are mixed.
+            density, it or a control was tested untrained, or records of different recipes are
+            mixed.
 
     >>> def record(arm, replicate, index, density, accuracy, step):
     ...     return {"arm": arm, "replicate": replicate, "round": index, "density": density,
@@ -186,6 +198,12 @@ def verdict(
         )
     records = Evidence.of(records)
     controls = [controls] if isinstance(controls, str) else controls
+    for judged_arm in (arm, *controls):
+        if judged_arm in untrained_arms(records):
+            raise ConfigError(
+                f"the tickets of {judged_arm} were tested untrained (evaluate: untrained); a "
+                "verdict is about tickets that were trained"
+            )
 
     with_dense = compare(records, arm, DENSE, at=at, metric=metric, margin=margin, alpha=alpha)
     as_good = _tested(f"{metric.as_good_as} dense", with_dense, -metric.sign * margin)

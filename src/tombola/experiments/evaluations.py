@@ -223,7 +223,8 @@ class Evaluations:
             round=index,
             **evaluation.facts,
             by_itself=self._arm.independent_tickets,
-            untrained=True if self._arm.evaluate == "untrained" else ABSENT,
+            # Round 0 is the trained dense network in every arm.
+            untrained=True if index and self._arm.evaluate == "untrained" else ABSENT,
             evaluated=result is not None,
             test=describing.numbers(None if measured is None else measured.test, task),
             valid=describing.numbers(valid, task),

@@ -21,6 +21,7 @@ from tombola.evidence.comparisons import DENSE
 from tombola.folder import similarity, weight_histograms
 from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError, InputError
+from tombola.ground.metrics import ACCURACY
 from tombola.ground.notebooks import card, one_line
 from tombola.records import choosing
 from tombola.records.results import Record, Selected
@@ -166,7 +167,16 @@ def _asked_of(run: Run, note: Callable[[str], None], *, under_way: bool) -> Aske
         similar=tuple(similarity.ordered(run.similarities(), recipe.arms)),
         latency=run.latency(),
         collapsed=collapsed,
+        chance=_chance(run),
     )
+
+
+def _chance(run: Run) -> float | None:
+    """Return the accuracy of guessing, where accuracy is the metric and the classes are known."""
+    labels, _ = run.tested()
+    if labels is None or run.metrics[0] != ACCURACY:
+        return None
+    return 1 / len(set(labels.tolist()))
 
 
 def _best_ticket(run: Run, asked: Asked) -> page.BestTicket | None:
@@ -175,7 +185,7 @@ def _best_ticket(run: Run, asked: Asked) -> page.BestTicket | None:
     """
     records = run.records.all()
     # If any ticket wins, of the arms that win at the lowest density, and at that density.
-    arms, density = list(asked.drawn), None
+    arms, density = asked.searching(records), None
     judged = verdicts(Evidence.of(records), asked)
     winning = [verdict for verdict in judged if verdict.word == "winning"]
     if winning:
@@ -294,7 +304,10 @@ def asked(
             matched[followed].append(name)
         elif relation in ("source", "of"):
             made_of[name] = followed
-    pairs += [(name, searching[0]) for name in searching[1:]]
+    # What is tested untrained is compared with its like alone.
+    for evaluate in ("trained", "untrained"):
+        alike = [name for name in searching if arms[name].evaluate == evaluate]
+        pairs += [(name, alike[0]) for name in alike[1:]]
     return Asked(
         pairs=tuple(dict.fromkeys(pairs)),
         controls=_frozen(controls),

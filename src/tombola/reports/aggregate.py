@@ -17,7 +17,7 @@ from typing import Any
 
 from tombola.evidence import ledger
 from tombola.evidence.answers import once
-from tombola.evidence.comparisons import reaches
+from tombola.evidence.comparisons import reaches, untrained_arms
 from tombola.evidence.statistics import half_width
 from tombola.evidence.verdicts import LEAST
 from tombola.ground.metrics import ACCURACY, Metric
@@ -122,6 +122,28 @@ def arms(records: Iterable[Record]) -> list[str]:
     return [arm for arm in named if arm != DENSE]
 
 
+def untrained(records: Sequence[Record]) -> list[str]:
+    """List the arms whose tickets are tested untrained, in the order in which they appear."""
+    without_training = untrained_arms(records)
+    return [arm for arm in arms(records) if arm in without_training]
+
+
+def trained_arms(records: Sequence[Record]) -> list[str]:
+    """List the arms whose tickets are trained before they are tested.
+
+    >>> trained_arms([{"arm": "lth", "round": 1}, {"arm": "x", "round": 1, "untrained": True}])
+    ['lth']
+    """
+    without_training = untrained_arms(records)
+    return [arm for arm in arms(records) if arm not in without_training]
+
+
+def of_trained(records: Sequence[Record]) -> list[Record]:
+    """Return the results without those of arms whose tickets are tested untrained."""
+    without_training = untrained_arms(records)
+    return [record for record in records if record["arm"] not in without_training]
+
+
 def of_arm(records: Iterable[Record], arm: str) -> list[Record]:
     """Return the results of one arm."""
     return [record for record in records if record["arm"] == arm]
@@ -162,7 +184,7 @@ def dense(records: Sequence[Record], metric: Metric = ACCURACY) -> Spread | None
 @once
 def by_round(records: Sequence[Record], metric: Metric = ACCURACY) -> list[RoundRow]:
     """Summarise every round of every arm that searches, arms in order of appearance, rounds
-    ascending.
+    ascending. Round 0, the trained network, has no value where an arm's tickets stay untrained.
 
     >>> densities = {"density": 0.8, "density_total": 0.9, "kept_fraction": 0.8}
     >>> same = {"arm": "lth", "round": 1, "early_stop_step": None} | densities
@@ -173,19 +195,20 @@ def by_round(records: Sequence[Record], metric: Metric = ACCURACY) -> list[Round
     >>> row.arm, row.round, row.value.mean, row.kept_fraction, row.early_stop_step
     ('lth', 1, 0.75, 0.8, None)
     """
-    rows = []
+    rows, without_training = [], untrained_arms(records)
     for arm in arms(records):
         by_index: dict[int, list[Record]] = {}
         for record in of_arm(records, arm):
             by_index.setdefault(record["round"], []).append(record)
         for index, here in sorted(by_index.items()):
+            is_tested_alike = index > 0 or arm not in without_training
             row = RoundRow(
                 arm=arm,
                 round=index,
                 density=statistics.mean(values(here, "density")),
                 density_total=statistics.mean(values(here, "density_total")),
                 replicates=len(here),
-                value=known_spread(values(here, metric.test)),
+                value=known_spread(values(here, metric.test)) if is_tested_alike else None,
                 early_stop_step=_mean(values(here, "early_stop_step")),
                 kept_fraction=_mean(values(here, "kept_fraction")),
             )

@@ -21,6 +21,7 @@ from tombola.evidence.comparisons import (
     Shows,
     Value,
     compare_over,
+    untrained_arms,
     values_at,
 )
 from tombola.evidence.overlap import Overlap, together
@@ -77,6 +78,7 @@ class Asked:
             empty.
         collapsed: By arm and replicate, the round whose cut left layers without a weight and ended
             the arm, and these.
+        chance: What guessing reaches by the metric; ``None`` where that is not known.
     """
 
     pairs: tuple[tuple[str, str], ...] = ()
@@ -97,10 +99,14 @@ class Asked:
     pruned: Sequence[dict[str, Any]] = ()
     latency: Mapping[str, Any] = field(default_factory=dict)
     collapsed: Mapping[tuple[str, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
+    chance: float | None = None
 
     def searching(self, records: Sequence[Record]) -> list[str]:
-        """Return the arms that search by themselves: all of them where nothing says which do."""
-        return [arm for arm in aggregate.arms(records) if arm in self.drawn or not self.drawn]
+        """Return the arms that search by themselves, all of them where nothing says which do; but
+        not those whose tickets are tested untrained.
+        """
+        arms = aggregate.trained_arms(records)
+        return [arm for arm in arms if arm in self.drawn or not self.drawn]
 
 
 NOTHING = Asked()
@@ -109,7 +115,7 @@ NOTHING = Asked()
 @once
 def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
     """Judge every arm that is to be judged, with its own controls, at the densities it has; none
-    without a margin.
+    without a margin. Tickets that are tested untrained are not judged, and are no controls.
 
     Args:
         records: Of the whole experiment.
@@ -118,7 +124,7 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
     judged: list[Verdict] = []
     if asked.margin is None:
         return judged
-    arms = aggregate.arms(records)
+    arms = aggregate.trained_arms(records)
     for arm, controls in asked.controls.items():
         if arm not in arms:
             continue
@@ -140,12 +146,13 @@ def verdicts(records: Sequence[Record], asked: Asked) -> list[Verdict]:
 @once
 def comparisons(records: Sequence[Record], asked: Asked) -> list[Comparison]:
     """Compare the pairs at the densities that both arms have, those of one pair looked at
-    together.
+    together. What was trained is compared with what was trained, and what was not with what was
+    not.
     """
     compared = []
-    arms = {*aggregate.arms(records), DENSE}
+    arms, untrained = {*aggregate.arms(records), DENSE}, untrained_arms(records)
     for arm, other in asked.pairs:
-        if not {arm, other} <= arms:
+        if not {arm, other} <= arms or (arm in untrained) != (other in untrained):
             continue
         is_pruned = any(record["density"] < 1 for record in records if record["arm"] == arm)
         # A dense network, trained longer, is the same one at every density.
@@ -219,7 +226,21 @@ def sentences(records: Sequence[Record], asked: Asked) -> list[str]:
         said.append(
             f"{more} more {'pair is' if more == 1 else 'pairs are'} in the table of differences."
         )
-    return said + stability(records, asked)
+    return said + stability(records, asked) + untrained_note(records)
+
+
+def untrained_note(records: Sequence[Record]) -> list[str]:
+    """Say which arms' tickets are tested untrained and so not compared with trained networks, one
+    line; nothing where there are none.
+
+    >>> untrained_note([{"arm": "as-it-is", "round": 1, "untrained": True}])
+    ['as-it-is is tested untrained: it is not judged, nor compared with trained networks.']
+    """
+    arms = aggregate.untrained(records)
+    if not arms:
+        return []
+    words = "is tested untrained: it is" if len(arms) == 1 else "are tested untrained: they are"
+    return [f"{listed(arms)} {words} not judged, nor compared with trained networks."]
 
 
 def hindered(records: Sequence[Record], asked: Asked) -> list[str]:
@@ -248,7 +269,7 @@ def _out_of_reach(records: Sequence[Record], asked: Asked) -> list[str]:
     """Say which arms have nothing at any density that is asked for; one line, or none."""
     with_results = {comparison.arm for comparison in _with_dense(records, asked)}
     missing = []
-    for arm in aggregate.arms(records):
+    for arm in aggregate.trained_arms(records):
         if (arm, DENSE) in asked.pairs and arm not in with_results:
             missing.append(arm)
     if not missing:
@@ -455,7 +476,7 @@ def against_dense_grid(records: Sequence[Record], asked: Asked) -> Grid:
     lowest, reached = _lowest_reached(records, asked)
 
     rows: list[list[str]] = []
-    for arm in aggregate.arms(records) if cells else ():
+    for arm in aggregate.trained_arms(records) if cells else ():
         row = [arm]
         for density in densities:
             row += cells.get((arm, density), ("", ""))[:columns]
@@ -703,7 +724,7 @@ def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
             tickets[ticket.arm, budget] = ticket
     total = aggregate.replicates(records)
     rows: list[list[str]] = []
-    for arm in aggregate.arms(records):
+    for arm in aggregate.trained_arms(records):
         row = [arm]
         for budget in budgets:
             row += _afforded(tickets.get((arm, budget)), total, metric)

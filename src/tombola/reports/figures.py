@@ -67,7 +67,8 @@ def metric_over_density(
     at: Sequence[float] = (0.5, 0.2, 0.1),
 ) -> alt.LayerChart:
     """Draw the headline metric over density: a line an arm, with its name at the end, and intervals
-    at the densities that are asked for.
+    at the densities that are asked for. Arms whose tickets stay untrained are not drawn, see
+    `untrained`.
 
     Density falls from left to right on a logarithmic axis; the metric's does not start at zero and
     shows what happens around the densities asked for: what lies far beyond is cut off. A line is
@@ -85,8 +86,9 @@ def metric_over_density(
     """
     names = aggregate.arms(records)
     printed = [row for row in paper if row["arm"] in names]
-    means = _means(records, metric)
     dense = _dense_row(records, metric)
+    records = aggregate.of_trained(records)
+    means = _means(records, metric)
     dots, on_axis = _dots_and_axis(records, printed, at, metric)
     domain = _domain(means, dots, [*dense, *printed], metric)
     height = max(220, _LABEL * (len(names) + 1))
@@ -419,6 +421,88 @@ def _end_labels(
     return labels
 
 
+def untrained(
+    records: Sequence[Record], chance: float | None = None, metric: Metric = ACCURACY
+) -> alt.LayerChart:
+    """Draw what tickets that are tested untrained reach over density: a line an arm through the
+    means, with intervals, and a small point a replicate.
+
+    Args:
+        records: Of the whole experiment.
+        chance: What guessing reaches, a dashed line; ``None``: it is not known.
+        metric: What is drawn, on the test split.
+    """
+    from tombola.ground.extras import altair as alt
+
+    shown = aggregate.untrained(records)
+    replicates, means = _untrained_rows(records, metric)
+    colour, shape = arm_encodings(aggregate.arms(records), shown)
+    x = density_x(as_fractions(means))
+    values = [row[metric.name] for row in replicates]
+    for row in means:
+        values += [row[end] for end in ("low", "high") if end in row]
+    guessed = [] if chance is None else [{metric.name: metric.scale * chance}]
+    values += [row[metric.name] for row in guessed]
+    scale = alt.Scale(domain=with_margin(values, metric), nice=False)
+
+    def y(field: str) -> alt.Y:
+        title = metric.axis(f"Test {metric.title}", more="untrained")
+        return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
+
+    tips = tooltip("arm", "density", metric.name, "interval", "replicates", metric=metric)
+    over_means, by_chance = alt.Chart(inline(means)), alt.Chart(inline(guessed))
+    return styled(
+        by_chance.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.25, clip=True).encode(
+            y=y(metric.name)
+        ),
+        # At the left, where there are no tickets.
+        by_chance.mark_text(color=GREY, align="left", dx=4, dy=-8, fontSize=12).encode(
+            x=alt.value(0), y=y(metric.name), text=alt.value("chance")
+        ),
+        alt.Chart(inline(replicates))
+        .mark_point(filled=True, size=14, opacity=0.45, shape="circle", clip=True)
+        .encode(x=x, y=y(metric.name), color=colour),
+        over_means.mark_line(strokeWidth=1.75, clip=True).encode(
+            x=x, y=y(metric.name), color=colour
+        ),
+        over_means.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.75, clip=True)
+        .encode(x=x, y=y("low"), y2="high:Q", color=colour),
+        over_means.mark_point(filled=True, size=70, opacity=1).encode(
+            x=x, y=y(metric.name), color=colour, shape=shape, tooltip=tips
+        ),
+        height=300,
+    )
+
+
+def _untrained_rows(
+    records: Sequence[Record], metric: Metric
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what `untrained` draws: a row a replicate, and their means by arm and round."""
+    shown = aggregate.untrained(records)
+    replicates, means = [], []
+    for record in records:
+        of_ticket = record["round"] > 0 and record["arm"] in shown
+        if of_ticket and record[metric.test] is not None and record["density"] > 0:
+            replicates.append(
+                {
+                    "arm": record["arm"],
+                    "density": 100 * record["density"],
+                    metric.name: metric.scale * record[metric.test],
+                }
+            )
+    for row in aggregate.by_round(records, metric):
+        if row.arm in shown and row.value is not None and row.density > 0:
+            mean = {
+                "arm": row.arm,
+                "density": 100 * row.density,
+                metric.name: metric.scale * row.value.mean,
+                "replicates": row.value.n,
+            }
+            means.append(mean | interval_of(row.value, metric))
+    return replicates, means
+
+
 def density_over_round(records: Sequence[Record]) -> alt.LayerChart:
     """Draw the mean density of each arm over its rounds, on a logarithmic axis: a constant rate is
     a straight line.
@@ -739,7 +823,7 @@ def _boxed(
     chosen: dict[tuple[str, int], tuple[Record, bool]] = {}
     for record in sorted(records, key=lambda record: int(record["round"])):
         arm, replicate = record["arm"], record["replicate"]
-        if record[metric.test] is None:
+        if record[metric.test] is None or record.get("untrained"):
             continue
         if record["round"] == 0:
             chosen.setdefault((aggregate.DENSE, replicate), (record, False))

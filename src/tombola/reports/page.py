@@ -26,6 +26,7 @@ LAYOUT = Layout(
     first=("answer", "hindrances", "accuracy", "against_dense", "basis"),
     folds={
         "Why": ("verdicts", "differences", "overlap", "similarity", "stability", "paper"),
+        "Untrained": ("untrained",),
         "Cost": ("costs", "inference", "spent"),
         "Layers": ("layers", "weights"),
         "Training": ("early_stop", "curves", "distance"),

@@ -263,12 +263,16 @@ def _cost_rows(
 ) -> list[dict[str, Any]]:
     """Return the parts of all bars at a density, from left to right."""
     values = {row.arm: row.value for row in aggregate.by_target(records, [density], metric=metric)}
+    without_training = aggregate.untrained(records)
     rows: list[dict[str, Any]] = []
     for reached in ledger.to_reach(records, density, made_of):
         ends = (reached.search, reached.this_ticket, reached.so_far)
         if reached.arm == DENSE or None in ends:
             continue
         spread = values.get(reached.arm)
+        label = "" if spread is None else metric.shown(spread.mean)
+        if label and reached.arm in without_training:
+            label += " untrained"
         begin = 0.0
         for (part, dark), total in zip(_PARTS.items(), ends, strict=True):
             # Each total is counted by itself, and a bar must not run backwards.
@@ -284,7 +288,7 @@ def _cost_rows(
                     "last": part == "evaluations before",
                     metric.name: None if spread is None else metric.scale * spread.mean,
                     "rounds": reached.rounds,
-                    "label": "" if spread is None else metric.shown(spread.mean),
+                    "label": label,
                     "replicates": reached.replicates,
                 }
             )
@@ -390,7 +394,7 @@ def early_stop(records: Sequence[Record], metric: Metric = ACCURACY) -> alt.VCon
     Source:
         Frankle & Carbin 2019, arXiv:1803.03635, Fig. 3 and 4; COLT, arXiv:2212.12770, on the gap.
     """
-    tickets = _of_tickets(records)
+    tickets = _of_tickets(aggregate.of_trained(records))
     early = _rows(tickets, lambda record: aggregate.early_value(record, metric))
     steps = _rows(tickets, lambda record: record["early_stop_step"])
     gaps = _rows(tickets, lambda record: aggregate.above_test(record, metric))
@@ -410,7 +414,8 @@ def early_stop(records: Sequence[Record], metric: Metric = ACCURACY) -> alt.VCon
 
 def distance(records: Sequence[Record]) -> alt.VConcatChart:
     """Draw, over density, how far the kept weights went in a training from where it began."""
-    rows = _rows(_of_tickets(records), lambda record: record.get("distance"))
+    trained = aggregate.of_trained(records)
+    rows = _rows(_of_tickets(trained), lambda record: record.get("distance"))
     title = "Change of a kept weight (root mean square)"
     return _over_density(aggregate.arms(records), [_Panel(title, rows, ".4f", 260)])
 

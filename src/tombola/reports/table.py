@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from tombola.evidence import ledger
 from tombola.evidence.answers import Evidence
 from tombola.ground.metrics import ACCURACY, Metric
-from tombola.reports import aggregate, decisions, inference, masks
+from tombola.reports import aggregate, decisions, inference, masks, untrained
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import Grid, filled, in_words, percent
@@ -164,6 +164,7 @@ def grids(records: Sequence[Record], asked: Asked = NOTHING) -> list[Grid]:
         *recorded_grids(records, asked),
         decisions.verdict_grid(records, asked),
         decisions.comparison_grid(records, asked),
+        untrained.untrained_grid(records, asked),
         decisions.paper_grid(records, asked),
         decisions.cost_grid(records, asked),
         decisions.budget_grid(records, asked),

@@ -10,7 +10,7 @@ class Accuracy(Section[OneRun]):
     """A line an arm, with intervals at the densities asked for, beside what a paper prints."""
 
     def applies(self, evidence: OneRun) -> bool:
-        return bool(aggregate.arms(evidence.records))
+        return bool(aggregate.trained_arms(evidence.records))
 
     def chart(self, evidence: OneRun) -> Mapping[str, Figure]:
         asked, metric = evidence.asked, evidence.asked.metric

@@ -8,12 +8,13 @@ from tombola.reports.section import OneRun, Section
 
 
 class Basis(Section[OneRun]):
-    """One line below the table of all arms."""
+    """A line or two below the table of all arms."""
 
     look = "small"
 
     def sentence(self, evidence: OneRun) -> Sequence[str]:
-        return decisions.basis(evidence.records, evidence.asked)
+        records = evidence.records
+        return decisions.basis(records, evidence.asked) + decisions.untrained_note(records)
 
     def link(self, evidence: OneRun) -> Mapping[str, str]:
         links = {}

@@ -26,7 +26,8 @@ class Rounds(Section[OneRun]):
     def chart(self, evidence: OneRun) -> Mapping[str, Figure]:
         records, metric = evidence.records, evidence.asked.metric
         charts = {"density": Figure(figures.density_over_round(records), _CAPTION)}
-        drawn = [arm for arm in aggregate.arms(records) if arm in evidence.asked.drawn]
+        trained = aggregate.trained_arms(records)
+        drawn = [arm for arm in trained if arm in evidence.asked.drawn]
         if len(drawn) > 1:
             # For papers; on the page the two scales are the first chart and the one above.
             both = panels.metric_and_rounds(records, drawn, metric)
