@@ -62,7 +62,7 @@ def test_a_script_is_accepted_by_its_shell(cli, shell, tmp_path):  # noqa: F811
         (["tombola", "ticket", "ex"], {"export"}),
         (["tombola", "ticket", "info", "x", "--js"], {"--json"}),
         (["tombola", "ticket", "export", "x", "--to", "torch"], {"torch_prune"}),
-        (["tombola", "list", "sc"], {"scores"}),
+        (["tombola", "list", "sc"], {"scopes", "scores"}),
         (["tombola", "report", "x", "--verdict.m"], {"--verdict.margin"}),
         (["tombola", "completion", "z"], {"zsh"}),
     ],

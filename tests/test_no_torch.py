@@ -19,6 +19,8 @@ COMMANDS = [
     "list arms",
     "list entries",
     "list recipes",
+    "list scores",
+    "list scopes",
     f"runs --runs {FINDINGS}",
     f"runs --runs {FINDINGS} --json",
     "completion bash",
