@@ -45,7 +45,7 @@ def recipe(**changes):
     for card in CARDS:
         entry = from_yaml(card.entry, card.name)
         made[card.name] = entry | (
-            {"pace": {"every": 2}} if entry.get("method") == "gradual" else {}
+            {"pace": {"every": 2}} if entry.get("method") in ("gradual", "set", "rigl") else {}
         )
     return parse(whole | {"arms": made} | changes)
 

@@ -14,6 +14,7 @@ from tombola.models.flops import Flops
 from tombola.records.records import Cost, Record, costs_of
 from tombola.search.work import Cut, Pruned
 from tombola.tasks.protocol import Task
+from tombola.training.during import driver_class
 from tombola.training.jobs import Job, Trained
 
 
@@ -156,11 +157,16 @@ def _sparse_flops(per_example: Mapping[str, Flops], job: Job, trained: Trained) 
     """Return the training FLOPs that the kept weights alone would need."""
     if not trained.cuts:
         return flops.training(per_example, job.mask) * trained.samples
-    # Pruned while it trained: dense until the first cut, then as sparse as each cut leaves it until
-    # the next one.
+    # The mask changed while it trained: until the first change it was the job's, and then what each
+    # change left until the next one.
+    dense_gradients = job.during is not None and driver_class(job.during).dense_gradients
     first_cut, end = trained.cuts[0][0], job.first + trained.steps
-    total = max(0, first_cut - job.first) * flops.training(per_example)
+    total = max(0, first_cut - job.first) * flops.training(per_example, job.mask)
     for (step, kept), (next_step, _) in itertools.pairwise([*trained.cuts, (end, {})]):
         counts = {name: (kept[name], keep.numel()) for name, keep in job.mask.items()}
         total += (next_step - step) * flops.training_at(per_example, counts)
+        if dense_gradients:
+            # Beside those of the kept weights, which the step had in any case.
+            total += flops.weight_gradients(per_example)
+            total -= flops.weight_gradients(per_example, counts)
     return total * trained.samples // trained.steps

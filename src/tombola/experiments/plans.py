@@ -139,7 +139,7 @@ class Plans:
 
     @functools.cached_property
     def left_out(self) -> dict[str, str]:
-        """What masks and counted FLOPs leave out of this model, in one line each."""
+        """What masks, counted FLOPs and arms leave out of this model, in one line each."""
         lines = {}
         not_pruned = unmasked_in_words(self.task.model, self.recipe.prunable)
         if not_pruned:
@@ -157,6 +157,10 @@ class Plans:
             )
         if self.task.uncounted:
             lines["FLOP"] = f"not counted: {', '.join(self.task.uncounted)}"
+        for name in self.recipe.arms:
+            remark = self.recipe.arm(name).remarks(self.ground(name, 0))
+            if remark:
+                lines[f"arm {name}"] = remark
         return lines
 
     @functools.cached_property

@@ -9,6 +9,7 @@ its source's do.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -18,10 +19,16 @@ from tombola.ground import seeds
 from tombola.ground.types import Mask, State
 from tombola.masks.masks import count
 from tombola.masks.pruning import prune
-from tombola.masks.scopes import per_layer
+from tombola.masks.rates import Count
+from tombola.masks.scopes import Scope, per_layer
 
 
-def draw(mask: Mask, seed: int, within: Mask | None = None) -> dict[str, Tensor]:
+def draw(
+    mask: Mask,
+    seed: int,
+    within: Mask | None = None,
+    address: Sequence[object] = ("random ticket",),
+) -> dict[str, Tensor]:
     """Draw a random ticket: as many weights in every layer as the mask keeps, at random places.
 
     Each weight has the same priority in every draw, so the draws of nested masks are nested, too.
@@ -30,6 +37,7 @@ def draw(mask: Mask, seed: int, within: Mask | None = None) -> dict[str, Tensor]
         mask: The found ticket's.
         seed: Of the draw.
         within: Keep only these, the mask that the search began with; all weights if not given.
+        address: What it is for, see `draw_count`.
 
     Source:
         Su et al. 2020, arXiv:2009.11094, section 3: only the number of weights in each layer is
@@ -39,13 +47,34 @@ def draw(mask: Mask, seed: int, within: Mask | None = None) -> dict[str, Tensor]
     >>> int(drawn["w"].sum())
     2
     """
-    allowed, scores, kept = {}, {}, {}
+    allowed, kept = {}, {}
     for name, keep in mask.items():
         allowed[name] = torch.ones_like(keep) if within is None else within[name]
-        generator = seeds.generator(seed, "random ticket", name)
-        scores[name] = torch.rand(keep.shape, generator=generator)
         kept[name] = count({name: keep})
-    return prune(scores, allowed, scope=per_layer, count=kept)
+    return draw_count(allowed, Count(kept), per_layer, seed, *address)
+
+
+def draw_count(
+    allowed: Mask, amount: Count, scope: Scope, seed: int, *address: object
+) -> dict[str, Tensor]:
+    """Draw a random mask of a count; draws of falling counts are nested.
+
+    Args:
+        allowed: Keep some of these.
+        amount: How many, by group of the scope.
+        scope: Which weights compete.
+        seed: Of the draw.
+        address: What it is for: draws with the same address keep the same weights first.
+
+    >>> allowed = {"w": torch.tensor([True, True, True, False])}
+    >>> int(draw_count(allowed, Count(2), per_layer, 0, "start")["w"].sum())
+    2
+    """
+    scores = {}
+    for name, keep in allowed.items():
+        generator = seeds.generator(seed, *address, name)
+        scores[name] = torch.rand(keep.shape, generator=generator)
+    return prune(scores, allowed, scope=scope, count=amount.keep)
 
 
 def shuffle(

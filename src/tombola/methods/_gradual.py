@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,22 +9,20 @@ from tombola.ground.errors import ConfigError, shown
 from tombola.masks import schedules
 from tombola.masks.schedules import PruningSchedule
 from tombola.methods.cards import Card
-from tombola.methods.searching import OwnTraining, Scoring
+from tombola.methods.in_training import InTraining
 
 if TYPE_CHECKING:
     from tombola.methods.setting import Ground, Setting
     from tombola.scores.ranking import Ranking
-    from tombola.search.rounds import Round
-    from tombola.tickets import Ticket
     from tombola.training.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradual(Scoring, OwnTraining):
+class Gradual(InTraining):
     """Prune while training, along a cubic schedule; the mask that a training ends with is a ticket.
 
     Attributes:
-        pace: When weights are pruned during training.
+        pace: When the mask changes during training.
         score: What weights are ranked by: an entry of `tombola.scores`, or your own function,
             ``package.module:function``.
     """
@@ -33,9 +30,6 @@ class Gradual(Scoring, OwnTraining):
     pace: PruningSchedule | None = None
     score: str = "magnitude"
 
-    at_once: ClassVar[bool] = True
-    independent_tickets: ClassVar[bool] = True
-    not_nested: ClassVar[str] = "each density has its own training, which learns different weights"
     written_out: ClassVar[bool] = True
     cards: ClassVar[tuple[Card, ...]] = (
         Card(
@@ -66,30 +60,10 @@ class Gradual(Scoring, OwnTraining):
         ]
 
     def trainings(self, setting: Setting) -> list[Job]:
-        """Return the trainings that prune, one a density."""
-        training = self.searching(setting.training)
-        job = replace(setting.point, training=training, part=setting.searched)
+        job = self.search_job(setting)
         return [replace(job, during=schedule) for schedule in self.schedules()]
 
-    def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        from tombola.search.rounds import find_gradually
-
-        return find_gradually(
-            replace(setting.point, training=self.searching(setting.training)),
-            self.schedules()[len(done) :],
-            run_all=setting.run_all,
-            part=setting.searched,
-            first=len(done) + 1,
-            allow_collapse=self.allow_collapse,
-        )
-
     def check_ground(self, ground: Ground) -> None:
-        from tombola.masks.masks import count, size
-
-        if count(ground.mask) < size(ground.mask):
-            raise ConfigError(
-                "gradual pruning begins with all weights, so it cannot be combined with model.mask"
-            )
         [ranking] = self.rankings
         if ranking.needs != "weights":
             raise ConfigError(

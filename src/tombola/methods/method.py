@@ -126,6 +126,8 @@ class Method:
     # Whether its results are the networks as they were pruned and trained, rather than tickets that
     # are trained again.
     network: ClassVar[bool] = False
+    # Whether its searches leave networks that are results themselves, see `as_trained`.
+    leaves_networks: ClassVar[bool] = False
     # Whether the report compares it with the arm that it follows.
     compared: ClassVar[bool] = True
     # Whether it starts from new initial weights, which are drawn before any arm begins.
@@ -259,6 +261,10 @@ class Method:
             begins: The density of round 0.
         """
         return 0.0
+
+    def remarks(self, ground: Ground) -> str:
+        """Say what of the problem it leaves as it is, in one line; empty where there is nothing."""
+        return ""
 
     def check_ground(self, ground: Ground) -> None:
         """Refuse what does not fit the problem, before anything runs; called once, for replicate 0.

@@ -35,6 +35,7 @@ _FACTS: dict[str, Any] = {
     "control": bool,
     "independent_tickets": bool,
     "network": bool,
+    "leaves_networks": bool,
     "compared": bool,
     "independent_partitions": bool,
     "followed": tuple[str, str] | None,

@@ -388,6 +388,20 @@ def training_at(flops: Mapping[str, Flops], kept: Mapping[str, tuple[int, int]])
     return _total({name: layer.training for name, layer in flops.items()}, kept)
 
 
+def weight_gradients(
+    flops: Mapping[str, Flops], kept: Mapping[str, tuple[int, int]] | None = None
+) -> int:
+    """Return the FLOPs of the gradients of one example for the weights, with counts as in
+    `training_at`.
+
+    They take as many as the forward pass: one of the two factors of a product is the same.
+
+    >>> weight_gradients({"0": Flops(8, 16)}), weight_gradients({"0": Flops(8, 16)}, {"0.x": (1, 4)})
+    (8, 2)
+    """
+    return _total({name: layer.forward for name, layer in flops.items()}, kept or {})
+
+
 def inference(flops: Mapping[str, Flops], mask: Mask | None = None) -> int:
     """Return the FLOPs of one prediction; with a mask, those for the kept weights only."""
     return _total({name: layer.forward for name, layer in flops.items()}, _counts(mask))

@@ -119,6 +119,7 @@ def _options_of_methods(by_section: dict[str, list[Entry]]) -> list[Entry]:
     """
     having: dict[str, list[str]] = {}
     entries: dict[str, Entry] = {}
+    described_kinds = set[Any]()
     for name in methods.names():
         kind: Any = methods.named(name)
         hints, described = hints_of(kind), descriptions_of(kind)
@@ -127,10 +128,16 @@ def _options_of_methods(by_section: dict[str, list[Entry]]) -> list[Entry]:
             dotted = f"arms.NAME.{field.name}"
             entry = _entry(field, hints[field.name], dotted, described[field.name])
             entries.setdefault(field.name, entry)
-            # Methods share sections such as `reach`; the first that has one describes it.
+            # Methods share sections such as `reach`; the first that has one describes it. Where a
+            # method has another section of that name, it has a table of its own.
             inner = dataclass_in(hints[field.name])
-            if inner is not None and field.name not in by_section:
-                _add_section(by_section, inner, dotted)
+            if inner is None or inner in described_kinds:
+                continue
+            described_kinds.add(inner)
+            section = field.name if field.name not in by_section else f"{field.name}_of_{name}"
+            added: dict[str, list[Entry]] = {}
+            _add_section(added, inner, dotted)
+            by_section[section] = added[field.name]
     # Those of old recipes first, in the order that they have there.
     order = dict.fromkeys((*WRITTEN_OUT, *entries))
     choices = ", ".join(f"`{name}`" for name in methods.names())

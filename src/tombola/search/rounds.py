@@ -481,9 +481,32 @@ def find_gradually(
     >>> [count(round.mask) for round in find_gradually(job, schedules, run_all=serial(task))]
     [640, 128]
     """
-    for index, schedule in enumerate(schedules, first):
-        pruning = replace(job, during=schedule, part=part or job.part)
-        [trained] = run_all([pruning])
+    pruning = replace(job, part=part or job.part)
+    trainings = (replace(pruning, during=schedule) for schedule in schedules)
+    return find_in_trainings(
+        job, trainings, run_all=run_all, first=first, allow_collapse=allow_collapse
+    )
+
+
+def find_in_trainings(
+    job: Job,
+    trainings: Iterable[Job],
+    *,
+    run_all: Callable[[list[Job]], Sequence[Trained]],
+    first: int = 1,
+    allow_collapse: bool = False,
+) -> Generator[Round, None, End]:
+    """Train, once per ticket; the mask that each training ends with is a ticket.
+
+    Args:
+        job: The training on the full data: the rewind point and the settings.
+        trainings: They change their masks while they run, see `Job.during`.
+        run_all: As `find` takes it.
+        first: Number of the first round.
+        allow_collapse: Go on when a layer has no weight left.
+    """
+    for index, training in enumerate(trainings, first):
+        [trained] = run_all([training])
         began = time.perf_counter()
         mask = trained.mask
         # A user's own loop may not know of `Job.during`.
@@ -497,7 +520,7 @@ def find_gradually(
             index,
             mask,
             candidates=[mask],
-            jobs=[pruning],
+            jobs=[training],
             trained=[trained],
             job=job.on(job.part, mask),
             collapsed=collapsed,

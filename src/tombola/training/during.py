@@ -47,11 +47,17 @@ class Driver:
     Attributes:
         changes_mask: Whether the training ends with another mask than it began with.
         listens: Whether it takes the gradients of some steps.
+        constant_counts: Whether every layer keeps as many weights as it began with, which is then
+            checked at every change of the mask.
+        dense_gradients: Whether each change of the mask needs the gradients of all weights, pruned
+            ones, too, which is charged.
         kept: What each change of the mask left of each layer: (steps done, kept weights by layer).
     """
 
     changes_mask: ClassVar[bool] = True
     listens: ClassVar[bool] = False
+    constant_counts: ClassVar[bool] = False
+    dense_gradients: ClassVar[bool] = False
     kept: list[tuple[int, dict[str, int]]]
 
     @property

@@ -14,7 +14,7 @@ from torch import nn
 from tombola.ground.errors import InvariantError
 from tombola.ground.types import Mask, State
 from tombola.masks.blocks import in_blocks
-from tombola.masks.masks import intersect, nested
+from tombola.masks.masks import count, intersect, nested
 from tombola.masks.pruning import kept_in_block, removals
 from tombola.masks.rates import Amount, Count, kept_by_group
 from tombola.masks.scopes import Group, Scope
@@ -121,6 +121,17 @@ def _check_patterns(
         if wrong:
             raise InvariantError(
                 f"{wrong} blocks of {length} inputs of '{name}' do not keep {expected} weights"
+            )
+
+
+def check_constant(before: Mask, mask: Mask) -> None:
+    """Check that a change of the mask while a model trains leaves every layer as many weights."""
+    for name, keep in mask.items():
+        kept, expected = count({name: keep}), count({name: before[name]})
+        if kept != expected:
+            raise InvariantError(
+                f"the new mask keeps {kept} weights of '{name}'; before it were {expected}, and "
+                "their number is constant"
             )
 
 

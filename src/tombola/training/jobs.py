@@ -362,6 +362,8 @@ class _RunningJob:
     def _replace_mask(
         self, mask: Mask, handle: MaskHandle, optimizer: torch.optim.Optimizer
     ) -> None:
+        if self.driver is not None and self.driver.constant_counts:
+            invariants.check_constant(self.mask, mask)
         during.forget_grown_(optimizer, self.model, self.mask, mask)
         handle.replace(mask)
         self.mask = mask
