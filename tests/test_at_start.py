@@ -1,6 +1,7 @@
 """Pruning before training, in one cut and in several, and tickets that are tested untrained."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -195,3 +196,16 @@ def test_fewer_examples_than_a_batch_are_a_smaller_batch_of_the_same_ones(asked,
     assert problem.examples(asked) == sum(sizes)
     [first, *_] = task.batches(WHOLE, 64, 0).epoch(0)
     assert torch.equal(given[0][0], first[0][: sizes[0]])
+
+
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        ({"score": {"name": "snip", "examples": 0}}, r"snip.examples is 0"),
+        ({"score": {"name": "grasp", "temperature": -1}}, r"grasp.temperature is -1"),
+        ({"method": "lth", "score": {"name": "obd", "curvature": "exact"}}, r"obd.curvature is"),
+    ],
+)
+def test_scores_are_tried_before_anything_is_trained(arm, said):
+    with pytest.raises(ConfigError, match=said):
+        foresee(plan(recipe({"a": {"method": "at_start"} | arm})), runs=Path("nowhere"))

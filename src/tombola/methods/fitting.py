@@ -15,6 +15,7 @@ from tombola.masks.pruning import removals
 from tombola.masks.rates import Count
 from tombola.masks.scopes import Group, by_group
 from tombola.scores.context import Context
+from tombola.scores.ranking import naming
 from tombola.search.problems import JobProblem
 from tombola.training import loop as training
 from tombola.training.jobs import Job
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tombola.methods.searching import Scoring
     from tombola.methods.setting import Ground
 
+_EXAMPLES_TRIED = 2  # batch norm in training mode takes no single one
 _MOST_TRIED = 100  # amounts that are checked in advance
 
 
@@ -142,12 +144,14 @@ def _check_rate(
 
 
 def _try_scores(method: Scoring, ground: Ground) -> None:
-    """Call user-defined scores once on the initial state, so that mistakes show up immediately.
+    """Call scores once on the initial state, so that mistakes show up before anything is trained.
 
-    They get the real names and shapes, because a score may depend on them.
+    They get the real names and shapes, because a score may depend on them. Those that ship are
+    tried where they run the model, on a few examples.
     """
     for ranking in method.rankings:
-        if not catalogue.is_own(ranking.name):
+        is_own = catalogue.is_own(ranking.name)
+        if not is_own and ranking.needs != "data":
             continue
         # Copies, so that a score cannot change the experiment's own tensors.
         state = {}
@@ -158,5 +162,7 @@ def _try_scores(method: Scoring, ground: Ground) -> None:
         if ranking.needs == "data":
             job = Job(state, mask, ground.training, ground.seed, ground.whole)
             problems = [JobProblem(job, state, mask, ground.task)]
-        with seeds.seeded(ground.seed, "tried"):
-            ranking.score()(state, mask, Context(state, ground.seed, problems=problems))
+        tried = ranking if is_own else ranking.on_examples(_EXAMPLES_TRIED)
+        score = tried.score()
+        with seeds.seeded(ground.seed, "tried"), naming(score):
+            score(state, mask, Context(state, ground.seed, problems=problems))

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tombola.ground import catalogue
@@ -70,6 +70,16 @@ class Ranking:
         if parameter is not None and parameter.default is not parameter.empty:
             default = parameter.default
         return int(self.options.get("examples", default))
+
+    def on_examples(self, most: int) -> Ranking:
+        """Return the same score on at most so many training examples.
+
+        >>> Ranking("snip").on_examples(2).options
+        {'examples': 2}
+        """
+        if not self.examples:
+            return self
+        return replace(self, options={**self.options, "examples": min(most, self.examples)})
 
     @property
     def probes(self) -> int:
