@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 import torch
 from tests.charts import charts
+from tests.clocks import short_clocks
 
 torch.set_num_threads(1)
 
@@ -62,17 +63,9 @@ def without_charts():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def short_clocks():
-    """Measure clocks as briefly as can be: before a run, of its tickets, and what the doctor
-    advises.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tombola.experiments.estimate._MOST_STEPS", 4)
-        patch.setattr("tombola.experiments.estimate._EXAMPLES", 20)
-        patch.setattr("tombola.experiments.latency._SECONDS", 0.001)
-        patch.setattr("tombola.commands.timings._CASE_SECONDS", 0.1)
-        patch.setattr("tombola.commands.timings._TURN_SECONDS", 0.01)
-        patch.setattr("tombola.commands.timings._WORK_SECONDS", 0.05)
+def clocks():
+    """Measure clocks as briefly as can be."""
+    with short_clocks():
         yield
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests import forks
 
 import tombola.commands
 from tombola import recipes
@@ -92,9 +93,9 @@ def refused(done, *said):
     assert "Traceback" not in done.stderr
 
 
-def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process, tmp_path):
+def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(cli, tmp_path):
     (tmp_path / "quick.yaml").write_text(RECIPE + "verdict: {at: [0.8]}\n")
-    done = process("run", "quick.yaml", "--workers", "1")
+    done = forks.call("run", "quick.yaml", "--workers", "1", cwd=tmp_path, drawn=True)
     assert done.returncode == 0, done.stderr
     assert "Test accuracy: difference from dense, points" in done.stdout
     assert "by round" not in done.stdout  # every round is on the page
@@ -122,7 +123,7 @@ def test_run_prints_the_table_and_last_the_answer_and_where_the_page_is(process,
     assert len(progress) == 3
     assert sum("dense network" in line for line in progress) == 1  # not once an arm
 
-    again = process("run", "quick.yaml", "--workers", "1", "--quiet")
+    again = forks.call("run", "quick.yaml", "--workers", "1", "--quiet", cwd=tmp_path)
     assert again.returncode == 0
     assert again.stderr == ""
     assert again.stdout == done.stdout
@@ -394,12 +395,10 @@ def unread(cli, tmp_path):
     def call(*arguments):
         reading, writing = os.pipe()
         os.close(reading)
-        command = [sys.executable, "-m", "tombola", *map(str, arguments)]
-        done = subprocess.run(
-            command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
-        )
+        with (tmp_path / "stderr").open("w") as stderr:
+            process = forks.begin(*arguments, cwd=tmp_path, stdout=writing, stderr=stderr)
         os.close(writing)
-        return done
+        return Done(process.wait(), "", (tmp_path / "stderr").read_text())
 
     return call
 
@@ -617,7 +616,7 @@ def test_the_demo_runs_the_recipe_of_the_digits(cli, monkeypatch):
         ),
         (
             ["list", "Model"],
-            "there is no CATALOGUE 'Model'; there are: data, models, tasks, scores, kernels, "
+            "there is no CATALOGUE 'Model'; there are: data, models, tasks, scores, scopes, methods, kernels, "
             "exports, executors, sections, arms, entries, recipes. Did you mean 'models'?",
         ),
         (

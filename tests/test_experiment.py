@@ -6,12 +6,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
+from tests import forks
 from tests.layouts import place, ticket_file
 from tests.resealing import records_of, write_records
 from tests.toys import without
@@ -305,18 +305,8 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_as_if_undisturbed(outcome, 
     import yaml
 
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe().to_dict()))
-    command = [
-        sys.executable,
-        "-m",
-        "tombola",
-        "run",
-        str(tmp_path / "r.yaml"),
-        "--runs",
-        str(tmp_path / "runs"),
-    ]
-    process = subprocess.Popen(
-        [*command, "--workers", "1", "--quiet"], cwd=tmp_path, stdout=subprocess.DEVNULL
-    )
+    command = ["run", "r.yaml", "--runs", "runs", "--workers", "1", "--quiet"]
+    process = forks.begin(*command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=2)
     folder = tmp_path / "runs" / outcome.folder.name
     until = time.monotonic() + 60
     while time.monotonic() < until and len(list(folder.glob("machine/trainings/*.training"))) < 6:

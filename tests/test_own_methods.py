@@ -2,13 +2,13 @@
 report; and what breaks.
 """
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from tests import forks
 from tests.layouts import ticket_file
 from tests.test_bombs import refused
 from tests.test_own_code import own  # noqa: F401 - a fixture
@@ -124,8 +124,7 @@ def test_a_folder_that_names_what_a_method_answered_as_it_was_once_called_is_rea
 def test_the_command_line_runs_a_recipe_of_the_folder_it_is_called_in(module, tmp_path):
     made = recipe(module, until={"rounds": 1}, verdict={}).to_dict()
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made))
-    call = [sys.executable, "-m", "tombola", "run", "recipe.yaml", "--workers", "2", "--quiet"]
-    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = forks.call("run", "recipe.yaml", "--workers", "2", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("runs/*/tickets/mirrored/replicate-0/*"))) == 1
 

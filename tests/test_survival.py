@@ -8,13 +8,13 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from tests import forks
 from tests.layouts import KINDS
 
 from tombola.records.records import timeless
@@ -22,9 +22,9 @@ from tombola.records.seals import KEY
 
 RECIPE = {
     "name": "tiny",
-    "data": "digits",
+    "data": {"name": "digits", "subset": 500},
     "model": {"name": "mlp", "hidden": [60, 30]},
-    "training": {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "epochs": 3, "batch_size": 32},
+    "training": {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "epochs": 2, "batch_size": 32},
     "arms": {
         "colt-2": {"method": "colt", "partitions": 2, "rate": 0.15},
         "lth": {"method": "lth", "rate": 0.3, "evaluate_at": [0.4]},
@@ -36,28 +36,24 @@ RECIPE = {
 }
 
 
-# A run whose page has no charts: they would be half of its time.
-TOMBOLA = (
-    "import sys; from tombola.reports import layout; from tombola.__main__ import main; "
-    "layout.drawn = lambda *_: {}; sys.exit(main())"
-)
-
-
 def command(folder, *, workers=2):
-    """Return the command of a run: two workers write its trainings, one does so in the run's
-    own process.
+    """Write the recipe, and return the arguments of its run: two workers write its trainings, one
+    does so in the run's own process.
     """
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
-    run = [
-        sys.executable,
-        "-c",
-        TOMBOLA,
-        "run",
-        str(folder / "tiny.yaml"),
-        "--runs",
-        str(folder / "runs"),
-    ]
-    return [*run, "--quiet", "--workers", str(workers)]
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE))
+    return ["run", recipe, "--runs", folder / "runs", "--quiet", "--workers", workers]
+
+
+def begin(folder, workers):
+    nowhere = subprocess.DEVNULL
+    return forks.begin(*command(folder, workers=workers), cwd=folder, stdout=nowhere, stderr=2)
+
+
+def complete(folder):
+    """Run to the end, with one worker."""
+    done = forks.call(*command(folder, workers=1), cwd=folder)
+    assert done.returncode == 0, done.stderr
 
 
 def result(folder):
@@ -90,9 +86,7 @@ class Undisturbed:
 
 
 def left_alone(folder, workers):
-    process = subprocess.Popen(
-        command(folder, workers=workers), cwd=folder, stdout=subprocess.DEVNULL
-    )
+    process = begin(folder, workers)
     begun = began(folder, process)
     assert process.wait() == 0
     return Undisturbed(folder, result(folder), time.monotonic() - begun)
@@ -138,18 +132,13 @@ def survive(tmp_path, undisturbed, *, kills, seed, workers):
         folder = tmp_path / str(number)
         folder.mkdir()
         while killed < kills:
-            process = subprocess.Popen(
-                command(folder, workers=workers), cwd=folder, stdout=subprocess.DEVNULL
-            )
-            if not kill(
-                folder, process, chance.uniform(0, undisturbed.seconds), chance.random() < 0.5
-            ):
+            process = begin(folder, workers)
+            moment, writing = chance.uniform(0, undisturbed.seconds), chance.random() < 0.5
+            if not kill(folder, process, moment, writing):
                 assert process.returncode == 0
                 break
             killed += 1
-        subprocess.run(
-            command(folder, workers=1), cwd=folder, stdout=subprocess.DEVNULL, check=True
-        )
+        complete(folder)
         assert result(folder) == undisturbed.result, (
             f"seed {seed}, run {number}, after {killed} kills"
         )
@@ -196,9 +185,7 @@ def disk(tmp_path):
 
 
 def stopped_in_one_line(folder, what, workers):
-    done = subprocess.run(
-        command(folder, workers=workers), cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = forks.call(*command(folder, workers=workers), cwd=folder)
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert what in done.stderr
@@ -211,39 +198,21 @@ def test_a_full_disk_stops_a_run_in_one_line_and_loses_nothing(disk, undisturbed
     command(folder)  # the recipe is written while there is room
     stopped_in_one_line(folder, "No space left on device", workers)
     disk("size=60m")
-    subprocess.run(command(folder, workers=1), cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    complete(folder)
     assert result(folder) == undisturbed.result
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(disk):
     folder = disk("size=4m")
-    command(folder)
+    line = command(folder)
     disk("ro")
-    done = subprocess.run(
-        [*command_of(folder), "--runs", str(folder / "runs")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forks.call(*line, cwd=folder)
     disk("rw")
     assert done.returncode == 2
     assert (
         done.stderr
         == f"tombola: cannot write '{next_folder(done.stderr)}': Read-only file system\n"
     )
-
-
-def command_of(folder):
-    return [
-        sys.executable,
-        "-m",
-        "tombola",
-        "run",
-        str(folder / "tiny.yaml"),
-        "--quiet",
-        "--workers",
-        "2",
-    ]
 
 
 def next_folder(line):
@@ -255,6 +224,7 @@ def test_a_half_written_record_is_put_right_and_told(tmp_path, undisturbed):
     records = next((tmp_path / "runs").glob("*/machine/records.jsonl"))
     records.write_bytes(records.read_bytes()[:-40])
     loud = [word for word in command(tmp_path, workers=1) if word != "--quiet"]
-    done = subprocess.run(loud, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = forks.call(*loud, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "the last record was half written; its round is done again" in done.stderr
     assert result(tmp_path) == undisturbed.result
