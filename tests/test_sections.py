@@ -21,7 +21,16 @@ PACKAGE = "tombola.reports.sections"
 NAMES = catalogue.entries(PACKAGE)
 LAYOUTS = {one.of: one for one in (page.LAYOUT, together.LAYOUT, matrix.LAYOUT)}
 # Sections that these findings have nothing for: they need what is not committed.
-SILENT = {"paper", "weights", "stability", "runs_barrier", "runs_notes", "hindrances"}
+SILENT = {
+    "paper",
+    "weights",
+    "stability",
+    "runs_barrier",
+    "runs_notes",
+    "hindrances",
+    "scoring",
+    "runs_layers_alive",
+}
 
 
 def findings(root, name):

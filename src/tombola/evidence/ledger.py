@@ -380,6 +380,90 @@ def to_reach(
 
 
 @dataclass(frozen=True)
+class Scored:
+    """What the scores of an arm's tickets cost, beside all else that these cost: means over the
+    replicates that reach a density.
+
+    Attributes:
+        arm: The arm.
+        density: What was to be reached.
+        replicates: How many do.
+        scoring: What scores that need data went through, for that ticket.
+        search: The trainings of its search.
+        evaluation: Its own evaluation.
+    """
+
+    arm: str
+    density: float
+    replicates: int
+    scoring: Work
+    search: Work
+    evaluation: Work
+
+
+@dataclass(frozen=True)
+class Work:
+    """Examples seen, training FLOPs with all weights (``None`` where not counted), and seconds."""
+
+    samples: float
+    flops: float | None
+    seconds: float
+
+    @classmethod
+    def of(cls, sums: Sequence[Sum]) -> Work:
+        """Return the means of costs."""
+        return cls(
+            samples=statistics.fmean([part.samples for part in sums]),
+            flops=_mean([part.flops for part in sums]),
+            seconds=statistics.fmean([part.seconds for part in sums]),
+        )
+
+
+@once
+def scored(records: Sequence[Record], density: float) -> list[Scored]:
+    """Return what it costs to score for a density, for arms whose scores need data.
+
+    A ticket is charged the scoring of every round that its search needed.
+
+    >>> records = [
+    ...     {"arm": "snip", "replicate": 0, "round": 1, "density": 0.5, "by_itself": True,
+    ...      "costs": [["cut", "a", 100, 0.1], ["evaluation", "b", 600, 1.0]]}]
+    >>> [found] = scored(records, 0.5)
+    >>> found.scoring.samples, found.search.samples, found.evaluation.samples
+    (100.0, 0.0, 600.0)
+    """
+    searches = _searches(records)
+    by_arm: dict[str, list[dict[str, Sum]]] = {}
+    for (arm, replicate), rounds in _by_arm(records).items():
+        for record, costs in rounds:
+            if not record["round"] or not reaches(record, density):
+                continue
+            of_ticket = searches[arm, replicate, int(record["round"])].this_ticket
+            roles = {role: total(_of_role(of_ticket, role)) for role in ("cut", "search")}
+            roles["evaluation"] = total(_of_role(costs, "evaluation"))
+            by_arm.setdefault(arm, []).append(roles)
+            break  # a later ticket cost more
+
+    found = []
+    for arm, tickets in by_arm.items():
+        if any(roles["cut"].trainings for roles in tickets):
+            parts = {}
+            for role in ("cut", "search", "evaluation"):
+                parts[role] = Work.of([roles[role] for roles in tickets])
+            found.append(
+                Scored(
+                    arm=arm,
+                    density=density,
+                    replicates=len(tickets),
+                    scoring=parts["cut"],
+                    search=parts["search"],
+                    evaluation=parts["evaluation"],
+                )
+            )
+    return found
+
+
+@dataclass(frozen=True)
 class Afforded:
     """The sparsest ticket that an arm can have evaluated within a budget: means over replicates.
 

@@ -27,8 +27,8 @@ LAYOUT = Layout(
     folds={
         "Why": ("verdicts", "differences", "overlap", "similarity", "stability", "paper"),
         "Untrained": ("untrained",),
-        "Cost": ("costs", "inference", "spent"),
-        "Layers": ("layers", "weights"),
+        "Cost": ("costs", "scoring", "inference", "spent"),
+        "Layers": ("layers", "layers_alive", "weights"),
         "Training": ("early_stop", "curves", "distance"),
         "All results": ("rounds", "boxes"),
         "Reproduce": ("reproduce",),

@@ -412,6 +412,31 @@ def early_stop(records: Sequence[Record], metric: Metric = ACCURACY) -> alt.VCon
     )
 
 
+def layers_alive(records: Sequence[Record], few: int) -> alt.VConcatChart:
+    """Draw, over density, in how many layers tickets keep any weight; dashed, unless arms are many:
+    in how many they keep at least a few.
+
+    Args:
+        records: Of the whole experiment.
+        few: Weights that a layer needs to be no longer nearly empty.
+    """
+    tickets = []
+    for record in _of_tickets(records):
+        if record.get("layers"):
+            tickets.append(record)
+    rows = _rows(tickets, lambda record: _layers_with(record, 1))
+    if len({record["arm"] for record in tickets}) <= len(PALETTE):
+        rows += _rows(tickets, lambda record: _layers_with(record, few), dashed=True)
+    most = max(len(record["layers"]) for record in tickets)
+    alive = _Panel(f"Layers with weights, of {most}", rows, ".1f", 220, (0.0, float(most)))
+    return _over_density(aggregate.arms(records), [alive])
+
+
+def _layers_with(record: Record, least: int) -> float:
+    """Return in how many layers a ticket keeps at least so many weights, or all that there are."""
+    return float(sum(kept >= min(least, size) for kept, size in record["layers"].values()))
+
+
 def distance(records: Sequence[Record]) -> alt.VConcatChart:
     """Draw, over density, how far the kept weights went in a training from where it began."""
     trained = aggregate.of_trained(records)
@@ -478,12 +503,14 @@ class _Panel:
         rows: What `_rows` returns; without any, the panel is left out.
         form: How the values are written.
         height: In pixels.
+        domain: What the vertical axis shows; what the values need if not given.
     """
 
     title: str
     rows: Sequence[dict[str, Any]]
     form: str
     height: int
+    domain: tuple[float, float] | None = None
 
     def layers(
         self, x: alt.X, colour: alt.Color, shape: alt.Shape, switch: alt.Parameter, crowded: float
@@ -499,11 +526,15 @@ class _Panel:
         """
         from tombola.ground.extras import altair as alt
 
+        scale = alt.Scale(zero=False)
+        if self.domain is not None:
+            scale = alt.Scale(domain=list(self.domain), nice=False)
+
         def y(field: str) -> alt.Y:
             return alt.Y(
                 f"{field}:Q",
                 title=self.title,
-                scale=alt.Scale(zero=False),
+                scale=scale,
                 axis=alt.Axis(tickCount=5, minExtent=46),
             )
 

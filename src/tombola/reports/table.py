@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Literal
 from tombola.evidence import ledger
 from tombola.evidence.answers import Evidence
 from tombola.ground.metrics import ACCURACY, Metric
-from tombola.reports import aggregate, decisions, inference, masks, untrained
+from tombola.reports import (
+    aggregate,
+    alive,
+    decisions,
+    inference,
+    masks,
+    scoring,
+    untrained,
+)
 from tombola.reports.aggregate import Record, RoundRow, Spread, TargetRow
 from tombola.reports.decisions import NOTHING, Asked
 from tombola.reports.grids import Grid, filled, in_words, percent
@@ -168,10 +176,12 @@ def grids(records: Sequence[Record], asked: Asked = NOTHING) -> list[Grid]:
         decisions.paper_grid(records, asked),
         decisions.cost_grid(records, asked),
         decisions.budget_grid(records, asked),
+        scoring.scoring_grid(records, asked),
         decisions.overlap_grid(records, asked),
         decisions.barrier_grid(records, asked.metric),
         masks.similarity_grid(records, asked),
         masks.collapse_grid(records, asked),
+        alive.alive_grid(records, asked),
         inference.inference_grid(records, asked),
         stop_grid(records, asked.at, asked.metric),
     ]

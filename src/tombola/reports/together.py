@@ -19,7 +19,7 @@ from tombola.evidence.answers import Evidence, once
 from tombola.evidence.comparisons import DENSE, Comparison, Value, compare_over, values_at
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import Metric
-from tombola.reports import across, aggregate, drawing, table
+from tombola.reports import across, aggregate, alive, drawing, table
 from tombola.reports.aggregate import Record, Spread
 from tombola.reports.answers import compared_in_words
 from tombola.reports.grids import Grid, listed, percent, with_unit
@@ -40,6 +40,7 @@ LAYOUT = Layout(
     folds={
         "Settings": ("runs_settings",),
         "Differences": ("runs_differences",),
+        "Layers": ("runs_layers_alive",),
         "Training": ("runs_dense", "runs_early_stop", "runs_distance"),
         "Stability": ("runs_barrier",),
         "Each run": ("runs_each",),
@@ -154,6 +155,7 @@ def grids(parts: Sequence[Part]) -> list[Grid]:
         distance_grid(parts),
         barrier_grid(parts),
         differences_grid(parts),
+        layers_alive_grid(parts),
     ]
     return [grid for grid in tables if grid.rows]
 
@@ -378,6 +380,24 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
     return "" if value is None else str(value)
+
+
+def layers_alive_grid(parts: Sequence[Part]) -> Grid:
+    """Return in how many layers tickets keep any weight, a column a run, as text; nothing where no
+    layer is nearly empty.
+    """
+    rows: list[list[str]] = []
+    above = ""
+    thin = any(alive.is_thin(record) for part in parts for record in part.records)
+    for density in _densities(parts) if thin else ():
+        for arm in arms_of(parts):
+            cells = [alive.alive_in_words(part.records, arm, density) for part in parts]
+            if any(cells):
+                label = percent(density)
+                rows.append(["" if label == above else label, arm, *cells])
+                above = label
+    labels = [part.label for part in parts]
+    return Grid(alive.TITLE, ["density %", "arm"], [("", labels)], rows)
 
 
 def _mean_and_deviation(spread: Spread | None, factor: float, digits: int) -> str:

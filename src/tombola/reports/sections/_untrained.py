@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from tombola.reports import aggregate, decisions, figures
-from tombola.reports import untrained as without_training
 from tombola.reports.grids import Grid
 from tombola.reports.section import Figure, OneRun, Section
+from tombola.reports.untrained import untrained_grid, untrained_lines
 
 
 class Untrained(Section[OneRun]):
@@ -18,7 +18,7 @@ class Untrained(Section[OneRun]):
 
     def sentence(self, evidence: OneRun) -> Sequence[str]:
         records = evidence.records
-        lines = without_training.untrained_lines(records, evidence.asked)
+        lines = untrained_lines(records, evidence.asked)
         return lines + decisions.untrained_note(records)
 
     def chart(self, evidence: OneRun) -> Mapping[str, Figure]:
@@ -34,4 +34,4 @@ class Untrained(Section[OneRun]):
         return {"untrained": Figure(chart, caption)}
 
     def grid(self, evidence: OneRun) -> Sequence[Grid]:
-        return [without_training.untrained_grid(evidence.records, evidence.asked)]
+        return [untrained_grid(evidence.records, evidence.asked)]
