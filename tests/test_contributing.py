@@ -93,7 +93,7 @@ def test_one_recipe_runs_the_examples_of_a_data_set_a_score_a_method_a_section_a
         "model": {"name": "mlp", "hidden": [20, 10]},
         "training": {"lr": 0.1, "epochs": 3},
         "arms": {
-            "moved": {"method": "lth", "rate": 0.5, "score": "movement"},
+            "moved": {"method": "lth", "rate": 0.5, "score": "drift"},
             "layers": {"method": "layer_by_layer", "share": 0.5},
         },
         "until": {"rounds": 2},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.outside.metric import fair
-from tests.outside.weight_score import movement
+from tests.outside.weight_score import drift
 
 from tombola.data.partitions import WHOLE
 from tombola.experiments import experiment
@@ -24,7 +24,7 @@ RECIPE = {
     "model": {"name": "mlp", "hidden": [20, 10]},
     "training": {"lr": 0.1, "epochs": 2, "step": "tests.outside.kernel:Elsewhere"},
     "arms": {
-        "weights": {"method": "lth", "rate": 0.5, "score": "tests.outside.weight_score:movement"},
+        "weights": {"method": "lth", "rate": 0.5, "score": "tests.outside.weight_score:drift"},
         "gradients": {
             "method": "lth",
             "rate": 0.5,
@@ -91,7 +91,7 @@ def test_a_task_of_ones_own_runs_from_a_recipe(tmp_path):
 
 def test_the_score_and_the_metric_by_hand():
     state, start = {"w": torch.tensor([1.0, -2.0, 0.5])}, {"w": torch.tensor([0.5, -2.0, -1.0])}
-    assert movement(state, {"w": torch.ones(3).bool()}, Context(start, 0))["w"].tolist() == [
+    assert drift(state, {"w": torch.ones(3).bool()}, Context(start, 0))["w"].tolist() == [
         0.5,
         0.0,
         1.5,

@@ -720,7 +720,7 @@ def test_every_contract_stands_in_the_list_and_on_the_page_and_its_example_works
         "data": {"name": f"{name}:data", "noise": 0.5},
         "model": {"name": f"{name}:net", "width": 16},
         "arms": {
-            "a": {"method": "lth", "rate": 0.2, "score": f"{name}:movement"},
+            "a": {"method": "lth", "rate": 0.2, "score": f"{name}:drift"},
             "b": {"method": f"{name}:Mirrored", "source": "a"},
         },
         "training": {"epochs": 2, "lr": 0.01, "step": f"{name}:Signs"},

@@ -21,6 +21,7 @@ from tombola.scores.ranking import Ranking
 from tombola.search.cutting import keep_common
 from tombola.search.problems import JobProblem
 from tombola.search.rounds import find
+from tombola.training.gathering import Gather
 from tombola.training.jobs import Job
 
 ENTRIES = catalogue.entries("tombola.scores")
@@ -60,7 +61,12 @@ class Trained:
 
         def cut_jobs(jobs, mask, amount, index):
             results = self.run_all(jobs)
-            context = Context(self.job.start, 0, problems=self.problems(jobs, results))
+            context = Context(
+                self.job.start,
+                0,
+                problems=self.problems(jobs, results),
+                histories=[result.gathered for result in results],
+            )
             states = [result.state for result in results]
             return keep_common(score, scope)(mask, states, amount, context)
 
@@ -71,6 +77,7 @@ class Trained:
             run_all=self.run_all,
             scope=scope,
             cut_jobs=cut_jobs,
+            during=Gather(),
             allow_collapse=True,
         )
         return next(rounds)
@@ -131,7 +138,7 @@ def test_a_score_that_is_not_a_number_is_one_line_that_names_the_score_and_the_l
     broken = trained.job.start | {"4.weight": torch.full((12, 36), torch.nan)}
     job = replace(trained.job, start=broken)
     problem = JobProblem(job, broken, trained.mask, trained.task)
-    context = Context(broken, 0, problems=[problem] * 2)
+    context = Context(broken, 0, problems=[problem] * 2, histories=[broken] * 2)
     score = Ranking(name).score()
     # Of one partition at a rate, and of two at a count.
     for states, amount in (([broken], 0.3), ([broken] * 2, Count(200))):

@@ -33,7 +33,9 @@ def problem():
     model.load_state_dict(state)
     draw = torch.Generator().manual_seed(0)
     batch = torch.randn(4, 1, 28, 28, generator=draw), torch.tensor([3, 1, 4, 1])
-    return state, mask, Context(start, seed=3, problems=[Given(model, [batch], mask=mask)])
+    history = {name: torch.randn(keep.shape, generator=draw) for name, keep in mask.items()}
+    problems = [Given(model, [batch], mask=mask)]
+    return state, mask, Context(start, seed=3, problems=problems, histories=[history])
 
 
 def scores_of(name, state, mask, context):

@@ -1,7 +1,7 @@
 """A score of the weights alone: how far a weight has come from where it started."""
 
 
-def movement(state, mask, context):
+def drift(state, mask, context):
     """Score a weight by |w - w at the rewind point|.
 
     Source:

@@ -82,7 +82,7 @@ def mirror(data, model, *, seed, device, root):
         "score(state, mask, context)",
         "a tensor for every name in mask, larger means keep",
         """
-def movement(state, mask, context):
+def drift(state, mask, context):
     start = context.rewind_point
     return {name: (state[name] - start[name]).abs() for name in mask}
 """,

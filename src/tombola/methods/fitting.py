@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+import torch
+
 from tombola.ground import catalogue, seeds
 from tombola.ground.errors import ConfigError, shown
 from tombola.ground.settings import Schedule
@@ -158,11 +160,14 @@ def _try_scores(method: Scoring, ground: Ground) -> None:
         for name, value in names.state(ground.task.model).items():
             state[name] = value.detach().clone()
         mask = {name: keep.clone() for name, keep in ground.mask.items()}
-        problems = []
+        problems, histories = [], []
         if ranking.needs == "data":
             job = Job(state, mask, ground.training, ground.seed, ground.whole)
             problems = [JobProblem(job, state, mask, ground.task)]
+        if ranking.needs == "history":
+            histories = [{name: torch.zeros(keep.shape) for name, keep in mask.items()}]
+        context = Context(state, ground.seed, problems=problems, histories=histories)
         tried = ranking if is_own else ranking.on_examples(_EXAMPLES_TRIED)
         score = tried.score()
         with seeds.seeded(ground.seed, "tried"), naming(score):
-            score(state, mask, Context(state, ground.seed, problems=problems))
+            score(state, mask, context)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tombola.search.rounds import CutJobs, NextStart, Round
     from tombola.tasks.protocol import Task
     from tombola.tickets import Ticket
+    from tombola.training.during import During
     from tombola.training.jobs import Job, Trained
 
 _AMOUNTS = ("rate", "reach", "densities", "match")
@@ -247,6 +248,14 @@ class Search(Scoring):
         return cut_jobs
 
     @property
+    def gathering(self) -> During | None:
+        """What its trainings gather for its scores, if these need a history."""
+        from tombola.training.gathering import Gather
+
+        needed = any(ranking.needs == "history" for ranking in self.rankings)
+        return Gather() if needed else None
+
+    @property
     def rescores(self) -> bool:
         """Whether a round prunes in several cuts, each by scores taken anew."""
         return False
@@ -275,6 +284,7 @@ class Search(Scoring):
             "scope": setting.scope,
             "state_to_score": self.state_scored,
             "cut_jobs": self.cutter(setting),
+            "during": self.gathering,
             "first": len(done) + 1,
             "allow_collapse": self.allow_collapse,
         }

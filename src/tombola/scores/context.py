@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -38,12 +38,15 @@ class Context:
         seed: The replicate's seed, for random scores.
         partition: Index of the partition whose model is scored, from 0.
         problems: The problem of this partition and of those after it, if a score needs data.
+        histories: What the trainings of this partition and of those after it have gathered, if a
+            score needs it: tensors by the weights' names.
     """
 
     rewind_point: State
     seed: int
     partition: int = 0
     problems: Sequence[Problem] = ()
+    histories: Sequence[Mapping[str, Tensor]] = ()
 
     @property
     def problem(self) -> Problem:
@@ -59,10 +62,29 @@ class Context:
             )
         return self.problems[0]
 
+    @property
+    def history(self) -> Mapping[str, Tensor]:
+        """What the training of this partition has gathered: for each weight the sum over all steps
+        of - gradient x weight. Only for a score whose ``needs`` is "history".
+
+        Raises:
+            InputError: There is none.
+        """
+        if not self.histories or not self.histories[0]:
+            raise InputError(
+                "a score that needs the history of a training must declare it with the attribute "
+                "needs = 'history', and is computed where the training has gathered one: pass "
+                "find(during=Gather(), cut_jobs=...)"
+            )
+        return self.histories[0]
+
     def of(self, index: int) -> Context:
         """Return the context of the partition ``index`` positions after this one."""
         return replace(
-            self, partition=self.partition + index, problems=self.problems[index : index + 1]
+            self,
+            partition=self.partition + index,
+            problems=self.problems[index : index + 1],
+            histories=self.histories[index : index + 1],
         )
 
 

@@ -16,7 +16,7 @@ from tombola.ground.types import Mask, Scores, State
 from tombola.masks.selection import check_scores
 from tombola.scores.context import Context, Score
 
-NEEDS = ("weights", "data")
+NEEDS = ("weights", "data", "history")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,9 @@ class Ranking:
 
     @property
     def needs(self) -> str:
-        """What the score needs: "weights", or "data", the partition's model and batches."""
+        """What the score needs: "weights"; "data", the partition's model and batches; or "history",
+        what its training has gathered.
+        """
         needs: str = getattr(self._function, "needs", "weights")
         return needs
 

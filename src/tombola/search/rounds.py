@@ -157,6 +157,7 @@ def find(
     cut: Cut | None = None,
     cut_jobs: CutJobs | None = None,
     untrained: bool = False,
+    during: During | None = None,
     next_start: NextStart = rewound,
     state_to_score: Callable[[Trained, int], State] = selected,
     first: int = 1,
@@ -182,6 +183,8 @@ def find(
             data is: from finished jobs, a mask, an amount and the round's number to the next mask
             and its candidates.
         untrained: Score the weights that each round starts from: its trainings take no step.
+        during: What happens while the search trains, such as ``Gather()`` for scores that need a
+            history; not while tickets are trained.
         next_start: What the next round starts from: `rewound`, or `continue_from`.
         state_to_score: Which state of a training is scored, by the round's number.
         first: Number of the first round.
@@ -232,6 +235,8 @@ def find(
         # The partitions' trainings take no step where weights are scored untrained; the ticket's
         # own training does, so its job stays as it is.
         base = replace(job, last=job.first) if untrained else job
+        if during is not None:
+            base = replace(base, during=during)
         jobs = [base.on(part, mask) for part in partitions]
         trained = _emptiable(run_all(jobs))
 
@@ -276,6 +281,7 @@ def find_independent(
     score: Score = magnitude,
     scope: Scope = whole_model,
     cut_jobs: CutJobs | None = None,
+    during: During | None = None,
     state_to_score: Callable[[Trained, int], State] = selected,
     first: int = 1,
     allow_collapse: bool = False,
@@ -295,6 +301,7 @@ def find_independent(
         score: What weights are ranked by.
         scope: As `find` takes it.
         cut_jobs: As `find` takes it.
+        during: As `find` takes it.
         state_to_score: As `find` takes it.
         first: Number of the first round.
         allow_collapse: Go on when the ticket has a layer without a weight.
@@ -328,7 +335,8 @@ def find_independent(
     cut = keep_common(score, scope)
 
     for index, amount in enumerate(amounts, first):
-        jobs = [job.on(part, part_mask) for part, part_mask in zip(partitions, masks, strict=True)]
+        base = job if during is None else replace(job, during=during)
+        jobs = [base.on(part, part_mask) for part, part_mask in zip(partitions, masks, strict=True)]
         trained = _emptiable(run_all(jobs))
 
         # Each partition is cut as a separate search, from its own mask.

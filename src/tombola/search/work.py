@@ -371,6 +371,7 @@ class Cut(Work[Pruned]):
         states = []
         for trained in results:
             states.append(trained.state if self.scored == "selected" else trained.final)
+        histories = [trained.gathered for trained in results]
         cut = self.cut(list(map(Ranking.score, self.rankings)))
         mask, samples = dict(self.mask), 0
         with alone(training, task):
@@ -384,7 +385,7 @@ class Cut(Work[Pruned]):
                 ):
                     passes = ranking.passes(task.outputs(job.part))
                     problems.append(_CountingProblem(JobProblem(job, state, mask, task), passes))
-                context = Context(first.start, first.seed, problems=problems)
+                context = Context(first.start, first.seed, problems=problems, histories=histories)
                 mask, candidates = cut(mask, states, amount, context)
                 samples += sum(problem.samples for problem in problems)
                 if self.before:
