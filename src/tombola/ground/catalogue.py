@@ -64,11 +64,13 @@ def described(package: str) -> dict[str, str]:
 
 def _files(package: str) -> dict[str, Path]:
     """Return the file of each entry of a catalogue."""
-    # The package itself may import much more than names.
+    # The package itself may import much more than names. One that is there already may have got
+    # further folders.
     spec = importlib.util.find_spec(package)
     assert spec is not None
+    folders = getattr(sys.modules.get(package), "__path__", spec.submodule_search_locations)
     files = {}
-    for folder in spec.submodule_search_locations or ():
+    for folder in folders or ():
         for file in Path(folder).glob("_[a-z]*.py"):
             files[file.stem[1:]] = file
     return files
