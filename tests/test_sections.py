@@ -136,6 +136,16 @@ class Cells(HTMLParser):
             self.cells[-1] += data
 
 
+def test_the_first_caption_tells_of_intervals_only_where_they_are_drawn(evidence):
+    several = evidence["run"][0]
+    alone = replace(several, records=[r for r in several.records if r["replicate"] == 0])
+    for one, drawn in ((several, True), (alone, False)):
+        [figure] = catalogue.entry(PACKAGE, "accuracy")().chart(one).values()
+        datasets = figure.chart.to_dict()["datasets"].values()
+        assert any(row.get("interval") for rows in datasets for row in rows) == drawn
+        assert ("interval" in figure.caption, "band" in figure.caption) == (drawn, drawn)
+
+
 def numbers(texts):
     return {number for text in texts for number in re.findall(r"[-+]?\d[\d,]*\.?\d*", text)}
 

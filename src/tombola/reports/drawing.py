@@ -46,7 +46,8 @@ INK, GREY, PRUNED, PAPER, GRID = "#222222", "#595959", "#c8c8c8", "#ffffff", "#e
 INK_ON_LIGHT = "#1f1f1f"
 _FONT = "Helvetica, Arial, sans-serif"
 DENSITY_TITLE = "Density: weights kept (%, log scale)"
-_TENS = tuple(range(100, 0, -10))
+# Without 90: on a phone its label would run into that of 100.
+_TENS = (100, *range(80, 0, -10))
 _ABOVE: dict[str, Any] = {"fontSize": 12, "fontWeight": "normal", "color": GREY, "anchor": "start"}
 
 

@@ -25,10 +25,14 @@ class Accuracy(Section[OneRun]):
                     "source": source,
                 }
             )
+        # Of one or two replicates the chart shows no interval, and no band.
+        with_intervals = aggregate.replicates(evidence.records) >= aggregate.LEAST
+        dots = "95 % intervals of the mean" if with_intervals else "the means"
         caption = (
-            "Lines: mean over replicates; dots, moved apart sideways: 95 % intervals of the mean "
-            "at the densities asked for; band: that of the dense network."
+            f"Lines: mean over replicates; dots, moved apart sideways: {dots} at the densities "
+            "asked for"
         )
+        caption += "; band: that of the dense network." if with_intervals else "."
         if printed:
             caption += f" Hollow: printed in {source}."
         chart = figures.metric_over_density(
