@@ -439,6 +439,8 @@ def scored(records: Sequence[Record], density: float) -> list[Scored]:
             if not record["round"] or not reaches(record, density):
                 continue
             of_ticket = searches[arm, replicate, int(record["round"])].this_ticket
+            if not _of_role(of_ticket, "cut"):
+                break  # no score of this arm needs data: there is nothing to add up
             roles = {role: total(_of_role(of_ticket, role)) for role in ("cut", "search")}
             roles["evaluation"] = total(_of_role(costs, "evaluation"))
             by_arm.setdefault(arm, []).append(roles)
@@ -446,20 +448,19 @@ def scored(records: Sequence[Record], density: float) -> list[Scored]:
 
     found = []
     for arm, tickets in by_arm.items():
-        if any(roles["cut"].trainings for roles in tickets):
-            parts = {}
-            for role in ("cut", "search", "evaluation"):
-                parts[role] = Work.of([roles[role] for roles in tickets])
-            found.append(
-                Scored(
-                    arm=arm,
-                    density=density,
-                    replicates=len(tickets),
-                    scoring=parts["cut"],
-                    search=parts["search"],
-                    evaluation=parts["evaluation"],
-                )
+        parts = {}
+        for role in ("cut", "search", "evaluation"):
+            parts[role] = Work.of([roles[role] for roles in tickets])
+        found.append(
+            Scored(
+                arm=arm,
+                density=density,
+                replicates=len(tickets),
+                scoring=parts["cut"],
+                search=parts["search"],
+                evaluation=parts["evaluation"],
             )
+        )
     return found
 
 
