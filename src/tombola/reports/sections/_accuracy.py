@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tombola.evidence.verdicts import LEAST
 from tombola.reports import aggregate, decisions, figures
 from tombola.reports.section import Figure, OneRun, Section
 
@@ -26,7 +27,7 @@ class Accuracy(Section[OneRun]):
                 }
             )
         # Of one or two replicates the chart shows no interval, and no band.
-        with_intervals = aggregate.replicates(evidence.records) >= aggregate.LEAST
+        with_intervals = aggregate.replicates(evidence.records) >= LEAST
         dots = "95 % intervals of the mean" if with_intervals else "the means"
         caption = (
             f"Lines: mean over replicates; dots, moved apart sideways: {dots} at the densities "
