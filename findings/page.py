@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import textwrap
 
-from findings.claims import CLAIMS, Claim
+from findings import claims as documents
+from findings import methods
+from findings.claims import Claim
 from findings.evidence import MARGIN, MARGIN_MNIST
 from findings.sections import SECTIONS
 
@@ -25,8 +27,8 @@ brackets are 95 % t intervals of paired differences, in points of test accuracy 
 otherwise. Replicates differ only in their seed, which sets initial weights, data order and partitions. All
 replicates of a run share *one* training subset, *one* validation split and *one* test set (only the
 finding on uneven classes redraws examples), so the intervals do not say what other data would give.
-There are three replicates, five for LeNet-300-100, for Conv-3 on CIFAR-10 and for
-gradual pruning and its branches. Intervals are not corrected for multiple comparisons: of twenty
+There are three to five replicates, as each section says. Intervals are not corrected for
+multiple comparisons: of twenty
 differences that are truly zero, about one appears significant. Most trainings are 1 to 10 % as
 long as the papers'; each section gives the details.
 
@@ -47,8 +49,8 @@ shown if it holds in every replicate.
 ## The claims, one by one
 
 The claims come from the two documents that tombola started from: Havinga & Sawhney (H, including what they
-report from others) and COLT (C, arXiv:2212.12770). H11, H12 and H15 need features that do not exist
-yet.
+report from others) and COLT (C, arXiv:2212.12770), and from the papers whose scores and methods it has: SNIP
+(S, arXiv:1810.02340). H11, H12 and H15 need features that do not exist yet.
 """
 
 
@@ -63,7 +65,7 @@ def anchor(title: str) -> str:
 
 def page() -> str:
     """Write the whole page."""
-    claims = [make() for make in CLAIMS]
+    claims = [make() for make in (*documents.CLAIMS, *methods.CLAIMS)]
     parts = [TOP, _table(claims)]
     for section in SECTIONS:
         parts += [f"## {section.TITLE}", section.text()]

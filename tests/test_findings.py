@@ -14,7 +14,7 @@ from scipy import stats
 from tests.toys import without
 from torch import nn
 
-from findings import branches, claims, evidence, sections
+from findings import branches, claims, evidence, methods, sections
 from findings.convert import convert
 from findings.evidence import All, Statement, above, alike, answer, below, supported
 from findings.page import anchor, page, wrapped
@@ -55,8 +55,8 @@ def test_every_link_of_the_page_leads_somewhere():
 
 
 def test_every_claim_is_asked_once_and_every_finding_is_on_the_page():
-    found = [make() for make in claims.CLAIMS]
-    assert len(found) == len({claim.name for claim in found}) == 27
+    found = [make() for make in (*claims.CLAIMS, *methods.CLAIMS)]
+    assert len(found) == len({claim.name for claim in found}) == 28
     modules = {path.stem for path in Path(sections.__file__).parent.glob("[a-z]*.py")}
     assert {section.__name__.split(".")[-1] for section in SECTIONS} == modules
 
@@ -132,7 +132,9 @@ def test_a_sentence_that_rests_on_something_is_refused_when_that_is_not_shown():
 
 
 def raw(folder):
-    lines = (FOLDER / folder / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    # Runs that were packed later have what is for programs in a folder of its own.
+    [path] = (FOLDER / folder).rglob("records.jsonl")
+    lines = path.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -242,6 +244,17 @@ def test_h14_has_a_margin():
     assert claims.h14().answer == "reproduced in part", "4,096 units may be 0.28 points below 1,024"
 
 
+def test_s1_compares_each_number_of_examples_with_the_next():
+    of = {(r["arm"], r["replicate"]): r for r in raw("mnist-snip-examples") if r["round"] == 1}
+    accuracy = {key: 100 * record["test_accuracy"] for key, record in of.items()}
+    claim = methods.s1()
+    for few, many in ((1, 10), (10, 100), (100, 1000), (1000, 10000)):
+        gained = [accuracy[f"snip-{many}", k] - accuracy[f"snip-{few}", k] for k in range(5)]
+        assert f"{few:,} to {many:,} {estimate(gained)}" in claim.seen
+    assert {record["kept"] for record in of.values()} == {26620}
+    assert claim.answer == "reproduced in part"
+
+
 def test_the_first_layer_is_never_the_one_that_is_empty():
     states = json.loads((FOLDER / "fashion-mnist-collapse/state.json").read_text(encoding="utf-8"))
     reasons = " ".join(state["why"] for state in states.values())
@@ -255,7 +268,11 @@ def test_the_first_layer_is_never_the_one_that_is_empty():
 # The records
 
 
-PACKED = sorted(path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("run.json"))
+RUNS = [path.parent for path in FOLDER.rglob("run.json")]
+PACKED = sorted(
+    (path.parent if path.name == "machine" else path).relative_to(FOLDER).as_posix()
+    for path in RUNS
+)
 
 
 @pytest.mark.parametrize("folder", PACKED)

@@ -15,6 +15,7 @@ from tombola.schema.recipe import pairs, parse, read, variants
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 SHAPES = {
+    "synthetic": (10, [3, 32, 32]),
     "digits": (10, [1, 8, 8]),
     "mnist": (10, [1, 28, 28]),
     "fashion_mnist": (10, [1, 28, 28]),
@@ -70,9 +71,13 @@ def run_for_two_steps(path, runs, *, shrunk):
     }
     for arm in whole["arms"].values():
         arm["evaluate_at"] = []
-        arm["training"] = {"steps": 4} if arm["training"] else {}
-        arm["densities"] = arm["densities"][:1]
-        arm["pace"] = arm["pace"] and arm["pace"] | {"every": 1}
+        # Methods that came later write out what they are given alone.
+        if arm.get("training"):
+            arm["training"] = {"steps": 4}
+        if arm.get("densities"):
+            arm["densities"] = arm["densities"][:1]
+        if arm.get("pace"):
+            arm["pace"] = arm["pace"] | {"every": 1}
     done = run(parse(whole), runs=runs, workers=1)
     assert done.complete, done.notes
     assert {record["arm"] for record in done.records} == set(whole["arms"])
@@ -100,15 +105,22 @@ def test_a_recipe_runs_for_two_steps_on_images_of_its_size(path, tmp_path):
     run_for_two_steps(path, tmp_path, shrunk=False)
 
 
+def methods_of(name):
+    recipe = read(ROOT / "recipes" / f"{name}.yaml")
+    return {arm.method for arm in recipe.arms.values()}
+
+
 def test_causes_has_an_arm_of_every_kind_that_prunes_trained_weights_round_by_round():
     recipe = read(ROOT / "recipes" / "causes.yaml")
     others = {"gradual", "as_trained", "reordered"}
-    others |= {"at_start", "edge_popup", "supermask", "signed_constants"}
+    others |= {"at_start", "edge_popup", "supermask", "signed_constants", "set", "rigl"}
     kinds = {kind.name for kind in every_card()} - {name.replace("_", "-") for name in others}
     assert kinds - {"colt"} <= set(recipe.arms)
     assert {arm.method for arm in recipe.arms.values()} == set(names()) - others
     gradual = read(ROOT / "recipes" / "mnist-lenet5-gradual.yaml")
     assert {"gradual", "as_trained"} <= {arm.method for arm in gradual.arms.values()}
+    assert {"set", "rigl", "at_start"} <= methods_of("dynamic")
+    assert {"edge_popup", "supermask", "signed_constants"} <= methods_of("untrained")
     rewind = read(ROOT / "recipes" / "cifar10-resnet20-rewind.yaml")
     assert "reordered" in {arm.method for arm in rewind.arms.values()}
 

@@ -18,5 +18,6 @@ _ORDER = (
     "transfer",
     "classes",
     "collapse",
+    "snip",
 )
 SECTIONS: tuple[ModuleType, ...] = tuple(import_module(f"{__name__}.{name}") for name in _ORDER)
