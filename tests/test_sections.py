@@ -29,6 +29,7 @@ SILENT = {
     "runs_notes",
     "hindrances",
     "scoring",
+    "equal_cost",
     "runs_layers_alive",
 }
 

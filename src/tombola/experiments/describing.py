@@ -38,6 +38,7 @@ _TICKET_FACTS = (
     "collapsed",
     "cut_seconds",
     "invariant_seconds",
+    "length",
 )
 
 
@@ -81,6 +82,8 @@ def round_facts(new: Round, before: Mask) -> dict[str, Any]:
         "cut_seconds": new.cut_seconds,
         "invariant_seconds": new.invariant_seconds,
     }
+    if new.length is not None:
+        facts["length"] = list(new.length)
     # A ticket that was drawn or taken from another arm has no candidates.
     if new.candidates:
         facts["candidate_densities"] = [density(candidate) for candidate in new.candidates]

@@ -167,6 +167,7 @@ class ArmRun:
             run_all=self._run_all,
             cut=self._cut,
             followed=self._offered(),
+            pace=self._pace(),
             candidates=self._candidates,
             drawn_anew=anew,
         )
@@ -181,6 +182,12 @@ class ArmRun:
             if has_record:
                 self._needs.drop_source(index)
             yield offered
+
+    def _pace(self) -> Iterator[Found]:
+        """Give the rounds of the arm that it is paced by as they come; usually there is none."""
+        if self.arm.paced_by is not None:
+            _, name = self.arm.paced_by
+            yield from self.shared.feeds[name, self.replicate]
 
     def _candidates(self) -> list[dict[str, Tensor]]:
         """Return where each partition stands after the last round that was done."""
@@ -217,7 +224,7 @@ class ArmRun:
         record = self.folder.record(self.name, self.replicate, index)
         assert record is not None
         self._accounts.recall_search(record)
-        start = self.setting.after(ticket, self.arm.onward(self.setting))
+        start = self.arm.resumed(self.setting, ticket)
         ready = self._evaluation(index, start)
         self._offer(start, ready)
         searched = dict(self._accounts.searched)
@@ -301,6 +308,8 @@ class ArmRun:
     def _origin(self, new: Round, facts: dict[str, Any], parent: str | None) -> dict[str, Any]:
         """Describe where the ticket of a round comes from."""
         trained_on = self.arm.trained_on(self.setting)
+        # Of how a round trains there is nothing to say, unless it trains longer than others.
+        length = {} if new.length is None else {"length": list(new.length)}
         return dict(self.shared.origin) | {
             "arm": self.name,
             "method": self.folder.definition(self.name),
@@ -311,6 +320,7 @@ class ArmRun:
             "partitions": [part.describe() for part in trained_on],
             "inference_flops": facts["inference_flops"],
             "parent": parent,
+            **length,
         }
 
     def _evaluation(self, index: int, job: Job) -> Job:

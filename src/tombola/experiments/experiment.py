@@ -374,13 +374,14 @@ def _states(plans: Plans) -> Callable[[Iterable[int]], dict[tuple[int, bool], St
 
 
 def _sources(recipe: Recipe, name: str) -> list[str]:
-    """Return the arm that an arm follows, the one that this one follows, and so on."""
-    sources = []
-    source = recipe.arms[name].source
-    while source is not None:
-        sources.append(source)
-        source = recipe.arms[source].source
-    return sources
+    """Return the arms that an arm follows, those that these follow, and so on."""
+    sources: dict[str, None] = {}
+    unseen = [name]
+    while unseen:
+        for _, source in recipe.arms[unseen.pop()].follows:
+            sources[source] = None
+            unseen.append(source)
+    return list(sources)
 
 
 def _origin(plans: Plans) -> dict[str, Any]:

@@ -83,8 +83,10 @@ def feeds_of(
 ) -> dict[tuple[str, int], Feed]:
     """Make the feed of every arm of every replicate, for those among them that follow it."""
     keys = list(todo)
-    # An arm that follows none reads the feed of nobody.
-    readers = Counter((arms[name].source, replicate) for name, replicate in keys)
+    readers: Counter[tuple[str, int]] = Counter()
+    for name, replicate in keys:
+        for _, source in arms[name].follows:
+            readers[source, replicate] += 1
     return {key: Feed(readers[key]) for key in keys}
 
 

@@ -288,7 +288,9 @@ def asked(
     searching = [name for name, arm in arms.items() if arm.searches and arm.source is None]
     # Every arm, also a control or a network that was trained longer, is compared with the dense
     # network; then each with the arm that it follows, and all searches with the first.
-    pairs = [(name, DENSE) for name in arms if name != DENSE]
+    # What trains as long as a whole search has cost is compared with that search instead.
+    paced = {name: arm.paced_by[1] for name, arm in arms.items() if arm.paced_by is not None}
+    pairs = [(name, DENSE) for name in arms if name != DENSE and name not in paced]
     controls: dict[str, list[str]] = {name: [] for name, arm in arms.items() if arm.searches}
     matched: dict[str, list[str]] = {name: [] for name in arms}
     made_of: dict[str, str] = {}
@@ -308,6 +310,7 @@ def asked(
     for evaluate in ("trained", "untrained"):
         alike = [name for name in searching if arms[name].evaluate == evaluate]
         pairs += [(name, alike[0]) for name in alike[1:]]
+    pairs += paced.items()
     return Asked(
         pairs=tuple(dict.fromkeys(pairs)),
         controls=_frozen(controls),
@@ -317,6 +320,7 @@ def asked(
         independent_partitions=frozenset(
             name for name, arm in arms.items() if arm.independent_partitions
         ),
+        equal_cost=paced,
         drawn=frozenset(searching),
         at=recipe.compared_at,
         margin=recipe.verdict.margin,

@@ -84,4 +84,7 @@ def definition_of(recipe: Recipe, name: str) -> dict[str, Any]:
     definition: dict[str, Any] = json.loads(json.dumps(arm.definition()))
     if arm.source:
         definition["source"] = definition_of(recipe, arm.source)
+    if arm.paced_by:
+        entry, name = arm.paced_by
+        definition[entry] = definition_of(recipe, name)
     return definition

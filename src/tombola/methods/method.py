@@ -159,6 +159,16 @@ class Method:
         return None if self.followed is None else self.followed[1]
 
     @property
+    def paced_by(self) -> tuple[str, str] | None:
+        """The entry that names a second arm, whose costs it reads, and that arm; usually none."""
+        return None
+
+    @property
+    def follows(self) -> tuple[tuple[str, str], ...]:
+        """All arms that it reads the rounds of, each behind the entry that names it."""
+        return tuple(entry for entry in (self.followed, self.paced_by) if entry is not None)
+
+    @property
     def rewinds(self) -> bool:
         """Whether its tickets start from the rewind point that all arms of the replicate share."""
         return self.starts == "shared"
@@ -219,6 +229,10 @@ class Method:
             job: The ticket.
         """
         return job
+
+    def resumed(self, setting: Setting, ticket: Ticket) -> Job:
+        """Return a ticket of an earlier round as the training that it was."""
+        return setting.after(ticket, self.onward(setting))
 
     def line(self, setting: Setting, index: int, job: Job) -> tuple[Job, Job] | None:
         """Return two trainings; networks on the line between their ends are tested.

@@ -39,6 +39,7 @@ _FACTS: dict[str, Any] = {
     "compared": bool,
     "independent_partitions": bool,
     "followed": tuple[str, str] | None,
+    "paced_by": tuple[str, str] | None,
     "goals": dict[str, tuple[float, ...]],
     "old_names": dict[str, str],
 }
@@ -185,6 +186,7 @@ def facts_of(method: Method) -> dict[str, Any]:
     facts: dict[str, Any] = {name: getattr(method, name) for name in _FACTS}
     facts["goals"] = {entry: list(densities) for entry, densities in method.goals.items()}
     facts["followed"] = list(method.followed) if method.followed else None
+    facts["paced_by"] = list(method.paced_by) if method.paced_by else None
     facts["old_names"] = dict(method.old_names)
     return facts
 

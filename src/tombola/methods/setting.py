@@ -6,7 +6,7 @@ plans -> ground -> [ does the method fit it? ] -> setting -> rounds
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Setting(Ground):
         followed: The rounds of the arm it follows, as they come.
         candidates: Returns the candidates of the last finished round, one per partition.
         drawn_anew: New initial weights, if the method asks for them.
+        pace: The rounds of the arm that it is paced by, as they come.
     """
 
     point: Job
@@ -86,13 +87,14 @@ class Setting(Ground):
     followed: Iterator[Found]
     candidates: Callable[[], list[dict[str, Tensor]]]
     drawn_anew: State | None
+    pace: Iterator[Found] = field(default_factory=lambda: iter(()))
 
     @classmethod
     def on(cls, ground: Ground, **running: Any) -> Setting:
         """Return a setting that extends what is known before anything runs."""
         facts: dict[str, Any] = {}
-        for field in fields(ground):
-            facts[field.name] = getattr(ground, field.name)
+        for known in fields(ground):
+            facts[known.name] = getattr(ground, known.name)
         return cls(**facts, **running)
 
     def ticket(self, mask: Mask, start: State | None = None, first: int | None = None) -> Job:

@@ -370,6 +370,14 @@ class Result:
     collapsed: Sequence[str] = _entry(
         _TEXTS, "Layers that have no weight left.", group=_TICKET, optional=True
     )
+    length: Sequence[float] = _entry(
+        _list(_NUMBER, "two numbers, [trained, equal]", range(2, 3)),
+        "Of a ticket that is trained longer: length of its training, and the length at which it "
+        "costs as much as the arm that it is paced by; they differ where a limit was met.",
+        "trainings of the recipe",
+        group=_TICKET,
+        optional=True,
+    )
     by_itself: bool = _entry(
         _FACT,
         "Whether it is independent of earlier rounds, as with gradual pruning.",

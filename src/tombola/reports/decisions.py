@@ -58,6 +58,7 @@ class Asked:
         controls: By arm that is judged, what its tickets must beat; it may be nothing.
         matched: By arm, those that keep as many weights as it does after every round.
         made_of: By arm that does not search itself, whose tickets it takes.
+        equal_cost: By arm whose tickets are trained longer, the arm that they cost as much as.
         networks: Arms that are no tickets but the networks that another arm pruned and trained on
             (``as_trained``).
         independent_partitions: Arms whose partitions search independently, so their candidates are
@@ -85,6 +86,7 @@ class Asked:
     controls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     matched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     made_of: Mapping[str, str] = field(default_factory=dict)
+    equal_cost: Mapping[str, str] = field(default_factory=dict)
     networks: frozenset[str] = frozenset()
     independent_partitions: frozenset[str] = frozenset()
     metric: Metric = ACCURACY
@@ -402,8 +404,11 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
     if STEPS.name in bounds:
         second += f" (< {STEPS.signed(bounds[STEPS.name])})"
     units = f"{metric.plural.capitalize()} in {metric.points}, early" if metric.points else "Early"
+    title = "Verdicts"
+    if asked.equal_cost:
+        title += " at equal budget: every ticket has the recipe's training"
     return Grid(
-        title="Verdicts",
+        title=title,
         labels=["arm", "density %"],
         groups=[("", ["verdict", first, second, f"{metric.title} - controls ({beyond} 0)"])],
         rows=rows,
@@ -477,6 +482,8 @@ def against_dense_grid(records: Sequence[Record], asked: Asked) -> Grid:
 
     rows: list[list[str]] = []
     for arm in aggregate.trained_arms(records) if cells else ():
+        if arm in asked.equal_cost:  # it is trained longer, see `equal_cost`
+            continue
         row = [arm]
         for density in densities:
             row += cells.get((arm, density), ("", ""))[:columns]

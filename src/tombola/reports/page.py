@@ -25,7 +25,15 @@ LAYOUT = Layout(
     of="run",
     first=("answer", "hindrances", "accuracy", "against_dense", "basis"),
     folds={
-        "Why": ("verdicts", "differences", "overlap", "similarity", "stability", "paper"),
+        "Why": (
+            "verdicts",
+            "equal_cost",
+            "differences",
+            "overlap",
+            "similarity",
+            "stability",
+            "paper",
+        ),
         "Untrained": ("untrained",),
         "Cost": ("costs", "scoring", "inference", "spent"),
         "Layers": ("layers", "layers_alive", "weights"),

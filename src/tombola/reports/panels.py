@@ -503,7 +503,7 @@ class _Panel:
         rows: What `_rows` returns; without any, the panel is left out.
         form: How the values are written.
         height: In pixels.
-        domain: What the vertical axis shows; what the values need if not given.
+        domain: What the vertical axis of counts shows; what the values need if not given.
     """
 
     title: str
@@ -526,16 +526,17 @@ class _Panel:
         """
         from tombola.ground.extras import altair as alt
 
-        scale = alt.Scale(zero=False)
-        if self.domain is not None:
+        scale, ticks = alt.Scale(zero=False), alt.Axis(tickCount=5, minExtent=46)
+        if self.domain is not None:  # of counts
             scale = alt.Scale(domain=list(self.domain), nice=False)
+            ticks = alt.Axis(tickCount=5, minExtent=46, tickMinStep=1, format="d")
 
         def y(field: str) -> alt.Y:
             return alt.Y(
                 f"{field}:Q",
                 title=self.title,
                 scale=scale,
-                axis=alt.Axis(tickCount=5, minExtent=46),
+                axis=ticks,
             )
 
         plain = alt.Chart(inline([row for row in self.rows if not row["dashed"]]))

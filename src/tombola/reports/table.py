@@ -17,6 +17,7 @@ from tombola.reports import (
     aggregate,
     alive,
     decisions,
+    equal_cost,
     inference,
     masks,
     scoring,
@@ -171,6 +172,7 @@ def grids(records: Sequence[Record], asked: Asked = NOTHING) -> list[Grid]:
     tables = [
         *recorded_grids(records, asked),
         decisions.verdict_grid(records, asked),
+        *equal_cost.equal_cost_grids(records, asked),
         decisions.comparison_grid(records, asked),
         untrained.untrained_grid(records, asked),
         decisions.paper_grid(records, asked),

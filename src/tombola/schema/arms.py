@@ -221,7 +221,7 @@ the other arms are: lth. Did you mean 'lth'?
                 "name"
             )
         arm.check(f"arms.{name}")
-        _check_source(name, arm, arms)
+        _check_sources(name, arm, arms)
     order(arms)
 
 
@@ -261,22 +261,28 @@ def order(arms: Mapping[str, Method]) -> list[str]:
     """
     depths: dict[str, int] = {}  # how many others each follows, one after the other
     for name in arms:
-        # From an arm to the one that it follows, until one is met whose depth is known.
+        # From an arm to those that it follows, depth first; an arm is done when they are.
         chain: dict[str, None] = {}
-        current: str | None = name
-        while current is not None and current not in depths:
-            if current in chain:
+        waiting = [name]
+        while waiting:
+            current = waiting[-1]
+            followed = [source for _, source in arms[current].follows]
+            unknown = [source for source in followed if source not in depths]
+            if current in depths or not unknown:
+                waiting.pop()
+                chain.pop(current, None)
+                if current not in depths:
+                    depths[current] = max((depths[source] + 1 for source in followed), default=0)
+                continue
+            chain[current] = None
+            if unknown[0] in chain:
                 members = list(chain)
-                circle = [*members[members.index(current) :], current]
+                circle = [*members[members.index(unknown[0]) :], unknown[0]]
                 raise ConfigError(
                     f"the arms {' -> '.join(circle)} follow each other in a circle; one of them "
                     "must stand by itself"
                 )
-            chain[current] = None
-            current = arms[current].source
-        first_depth = 0 if current is None else depths[current] + 1
-        for depth, follower in enumerate(reversed(chain), first_depth):
-            depths[follower] = depth
+            waiting.append(unknown[0])
     deepest = max(depths, key=lambda name: depths[name], default="")
     if deepest and depths[deepest] > _LONGEST_CHAIN:
         raise ConfigError(
@@ -314,10 +320,17 @@ def rewinds(arm: Method, arms: Mapping[str, Method]) -> bool:
     return arm.rewinds
 
 
-def _check_source(name: str, arm: Method, arms: Mapping[str, Method]) -> None:
-    if arm.followed is None:
-        return
-    key, source = arm.followed
+def _check_sources(name: str, arm: Method, arms: Mapping[str, Method]) -> None:
+    """Refuse to follow arms that are not there or do not fit."""
+    for entry in arm.follows:
+        _check_followed(name, entry, arms)
+    if arm.followed is not None:
+        key, source = arm.followed
+        arm.check_source(f"arms.{name}.{key}", arms[source])
+
+
+def _check_followed(name: str, entry: tuple[str, str], arms: Mapping[str, Method]) -> None:
+    key, source = entry
     where = f"arms.{name}.{key}"
     if source == name:
         raise ConfigError(f"{where} is the arm itself; name another one")
@@ -330,4 +343,3 @@ def _check_source(name: str, arm: Method, arms: Mapping[str, Method]) -> None:
         )
     if reason := methods.held(arms[source]).followers():
         raise ConfigError(f"{where} is '{source}', {reason}")
-    arm.check_source(where, arms[source])

@@ -52,6 +52,8 @@ class Round:
         collapsed: Layers of which no weight is left.
         cut_seconds: How long scoring and cutting took.
         invariant_seconds: How long checking the invariants took.
+        length: Of a ticket that trains longer than others: how many times the recipe's training
+            it takes, and how many an equal cost would take.
     """
 
     index: int
@@ -63,6 +65,7 @@ class Round:
     collapsed: list[str]
     cut_seconds: float
     invariant_seconds: float
+    length: tuple[float, float] | None = None
 
     def __repr__(self) -> str:
         candidates = f"{len(self.candidates)} candidate{'s' * (len(self.candidates) != 1)}"
