@@ -15,6 +15,7 @@ from tombola import Classification, Training, ones, split
 from tombola.data import synthetic
 from tombola.experiments.experiment import plan, run
 from tombola.ground.errors import ConfigError, TrainingError
+from tombola.masks.masks import count, size
 from tombola.masks.pruning import prune
 from tombola.schema.recipe import parse
 from tombola.scores.context import Context
@@ -273,6 +274,7 @@ def test_tickets_start_from_the_weights_that_the_mask_was_found_on(tmp_path):
         ({"method": "edge_popup", "densities": [0.5], "scaled": True}, "scaled has no meaning"),
         ({"method": "supermask", "training": {"clip": 1.0}}, "training.clip limits the gradients"),
         ({"method": "supermask", "constants": "kaiming"}, "x.constants is 'kaiming'"),
+        ({"method": "supermask", "draws": -1}, "x.draws is -1"),
     ],
 )  # fmt: skip
 def test_bad_options_are_told_in_one_line(arm, said):
@@ -286,3 +288,30 @@ def test_the_plain_data_of_a_training_is_in_its_digest():
     kinds = [None, EdgePopup(0.5), EdgePopup(0.5, rank="signed"), Supermask(), Supermask(bias=1.0)]
     assert len({replace(job, during=kind).digest("task") for kind in kinds}) == len(kinds)
     assert latent.rescaling(4, 0) == 4.0
+
+
+def test_further_tickets_are_drawn_by_the_probabilities(tmp_path):
+    arms = {"mask": {"method": "supermask", "draws": 3, "evaluate": "untrained"}}
+    whole = recipe(**arms)
+    outcome = run(replace(whole, until=replace(whole.until, rounds=4)), runs=tmp_path, workers=1)
+    assert outcome.complete, outcome.notes
+    found = tickets(outcome.folder)["mask"]
+    densities = [count(ticket.mask) / size(ticket.mask) for ticket in found]
+    assert len(found) == 4
+    # Of the first ticket no other differs in nothing, and all are about as dense.
+    assert len({ticket.digest for ticket in found}) == 4
+    assert max(densities[1:]) - min(densities[1:]) < 0.1
+    # Each is charged the one training that they share.
+    searched = {record["samples_seen_search"] for record in outcome.records if record["round"]}
+    assert len(searched) == 1
+    assert searched.pop() > 0
+
+
+def test_drawn_masks_have_the_probabilities_that_were_trained():
+    scores = {"w": torch.full((20000,), 1.0)}
+    keep = {"w": torch.ones(20000, dtype=torch.bool)}
+    shares = []
+    for number in range(3):
+        shares.append(latent.drawn(scores, keep, seed=0, number=number)["w"].float().mean().item())
+    assert all(abs(share - torch.sigmoid(torch.tensor(1.0)).item()) < 0.02 for share in shares)
+    assert len(set(shares)) == 3

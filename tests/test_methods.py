@@ -22,6 +22,7 @@ KINDS = [methods.named(name) for name in methods.names()]
 # The least that each method of today is given.
 LEAST = {
     "supermask": {}, "edge_popup": {"densities": [0.5]},
+    "set": {"densities": [0.5]}, "rigl": {"densities": [0.5]},
     "at_start": {"densities": [0.5]},
     "colt": {"rate": 0.15}, "lth": {"rate": 0.2}, "fine_tune": {"rate": 0.2}, "lr_rewind": {"rate": 0.2},
     "one_shot": {"densities": [0.5]}, "gradual": {"densities": [0.5]}, "dense": {},

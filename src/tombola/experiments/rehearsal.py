@@ -426,6 +426,7 @@ class _CountingPool:
             seconds=0.0,
             steps=last - first,
             mask=pruned,
+            gathered=learnt,
         )
 
     def _weights(self, job: Job, address: str | None, share: float) -> dict[str, Tensor]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tombola.ground.errors import ConfigError, shown
 from tombola.methods.cards import Card
 from tombola.methods.latent import LatentMask
+from tombola.methods.method import MOST_ROUNDS
 
 if TYPE_CHECKING:
     from tombola.masks.scopes import Scope
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from tombola.search.rounds import Round
     from tombola.tasks.protocol import Task
     from tombola.tickets import Ticket
+    from tombola.training.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +32,14 @@ class Supermask(LatentMask):
         bias: What the scores start at: 0 keeps every second weight at first, more keeps more.
         rescaled: Multiply the kept weights of each layer by all / kept, in training and in the
             ticket.
+        draws: How many further tickets there are, each with a mask that is drawn by the trained
+            probabilities, as the authors test them.
         allow_collapse: Continue when a layer has no weights left.
     """
 
     bias: float = 0.0
     rescaled: bool = False
+    draws: int = 0
     allow_collapse: bool = False
 
     usual_training: ClassVar[Mapping[str, Any]] = MappingProxyType(
@@ -53,8 +60,8 @@ class Supermask(LatentMask):
             what="no weight is trained: every step draws a mask by probabilities, and the gradients "
             "of the weights move these. The ticket keeps what is more likely kept than not; how "
             "much that is nobody chooses, so let other arms `match` it. By default SGD 100 with "
-            "momentum 0.9, as in the authors' code, which tests masks that are drawn. The search "
-            "costs one training",
+            "momentum 0.9, as in the authors' code, which tests masks that are drawn: `draws: 5` "
+            "gives five such tickets, too. The search costs one training",
             question="is there a good network among the untrained weights, and how large is it?",
             source="Zhou et al. 2019, arXiv:1905.01067, section 5",
         ),
@@ -67,17 +74,21 @@ class Supermask(LatentMask):
         return per_layer
 
     def rounds(self, setting: Setting, done: Sequence[Ticket]) -> Iterator[Round]:
-        from tombola.masks.controls import signed_constants
-        from tombola.search.rounds import find_gradually
-        from tombola.training.latent import Supermask as Masking
-        from tombola.training.latent import rescaled
-
-        if done:
+        if len(done) > self.draws:
             return
+        yield from itertools.islice(self._all_rounds(setting), len(done), None)
+
+    def _all_rounds(self, setting: Setting) -> Iterator[Round]:
+        """Yield the mask of the more likely weights, then those that are drawn."""
+        from tombola.masks.controls import signed_constants
+        from tombola.search.rounds import Round, find_gradually
+        from tombola.training.latent import Supermask as Masking
+        from tombola.training.latent import drawn
+
         job = replace(setting.point, training=self.searching(setting.training))
         if self.constants == "signed":
             job = replace(job, start=signed_constants(job.start, setting.mask))
-        for round_ in find_gradually(
+        for found in find_gradually(
             job,
             [Masking(self.bias, self.rescaled)],
             run_all=setting.run_all,
@@ -85,7 +96,26 @@ class Supermask(LatentMask):
             first=1,
             allow_collapse=self.allow_collapse,
         ):
-            ticket = round_.job
-            if self.rescaled:
-                ticket = replace(ticket, start=rescaled(ticket.start, ticket.mask))
-            yield replace(round_, job=ticket)
+            ticket, [training] = found.job, found.jobs
+            yield replace(found, job=self._scaled(ticket))
+            for number in range(1, self.draws + 1):
+                # Each ticket is charged the training that its probabilities come from.
+                [trained] = setting.run_all([training])
+                mask = drawn(trained.gathered, setting.mask, setting.seed, number)
+                yield Round.of(number + 1, self._scaled(ticket.on(ticket.part, mask)))
+
+    def _scaled(self, ticket: Job) -> Job:
+        """Return a ticket with the weights that its mask was trained for."""
+        from tombola.training.latent import rescaled
+
+        if not self.rescaled:
+            return ticket
+        return replace(ticket, start=rescaled(ticket.start, ticket.mask))
+
+    def check(self, where: str) -> None:
+        if not 0 <= self.draws < MOST_ROUNDS:
+            raise ConfigError(
+                f"{where}.draws is {shown(self.draws)}; it is a number of masks, from 0 to below "
+                f"{MOST_ROUNDS:,}"
+            )
+        super().check(where)

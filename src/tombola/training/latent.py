@@ -303,6 +303,14 @@ class SupermaskTrainer(LatentTrainer):
             layer.kept = drawn
         return settled
 
+    @property
+    def gathered(self) -> dict[str, Tensor]:
+        """The scores, from which further masks can be drawn."""
+        scores = {}
+        for name, layer in self._layers.items():
+            scores[name] = layer.scores.detach().view(layer.parameter.shape).cpu()
+        return scores
+
     def resume(self) -> None:
         """Put the drawn weights back, for the next step."""
         for layer in self._layers.values():
@@ -316,6 +324,26 @@ class SupermaskTrainer(LatentTrainer):
         del supermask, model, head
         half = {name: masks.count({name: keep}) // 2 for name, keep in mask.items()}
         return prune(learnt, mask, scope=per_layer, count=half)
+
+
+def drawn(scores: State, mask: Mask, seed: int, number: int) -> dict[str, Tensor]:
+    """Draw a mask by the probabilities that a supermask's training has found.
+
+    Args:
+        scores: Of every weight of the mask; the probability is their sigmoid.
+        mask: The weights that may be kept.
+        seed: The replicate's.
+        number: Of the draw.
+
+    >>> scores = {"w": torch.tensor([50.0, -50.0])}
+    >>> drawn(scores, {"w": torch.tensor([True, True])}, seed=0, number=1)["w"].tolist()
+    [True, False]
+    """
+    masks_drawn = {}
+    for name, keep in mask.items():
+        draw = seeds.generator(seed, "supermask ticket", number, name)
+        masks_drawn[name] = (torch.rand(keep.shape, generator=draw) < scores[name].sigmoid()) & keep
+    return masks_drawn
 
 
 def rescaled(start: State, mask: Mask) -> dict[str, Tensor]:
