@@ -23,7 +23,10 @@ from tombola.data.partitions import WHOLE
 from tombola.data.roots import data_root
 from tombola.experiments.plans import make_task
 from tombola.ground.settings import Training
-from tombola.masks.masks import ones
+from tombola.masks.controls import draw_count
+from tombola.masks.masks import ones, size
+from tombola.masks.rates import Count
+from tombola.masks.scopes import whole_model
 from tombola.schema.recipe import Recipe, parse
 from tombola.tasks._classification import Classification
 from tombola.tasks.protocol import Task
@@ -203,27 +206,45 @@ def upkeep(
 
 
 def during_against_plain(
-    problem: Problem, during: During, settings: Settings, *, steps: int, repeats: int, name: str
+    problem: Problem,
+    during: During,
+    settings: Settings,
+    *,
+    steps: int,
+    repeats: int,
+    name: str,
+    every: int = 1,
+    quick: int = 2,
 ) -> Line:
     """Divide the time of a training's step with something going on by that of its plain step.
 
-    Both are jobs, run as in an experiment, on one thread, with the dense network.
+    Where something goes on in one step of ``every``, the others are taken to last as long as plain
+    ones, and what they last longer is counted to it.
+
+    Both are jobs, run as in an experiment, on one thread, with the dense network. Where the problem
+    has a density, what goes on begins with a random mask of it.
     """
     recipe = problem.recipe()
     task = make_task(recipe, settings.root)
-    steps = settings.scaled(steps, 2)
+    steps = settings.scaled(steps, quick)
     training = replace(recipe.training, steps=2 * steps, evaluate_every=steps, threads=1)
     mask = ones(task.model, "all", head=task.head)
     plain = Job(task.initial_state(), mask, training, settings.seed)
+    begun = plain
+    if problem.density is not None:
+        amount = Count(round(problem.density * size(mask)))
+        begun = plain.on(plain.part, draw_count(mask, amount, whole_model, settings.seed, "bench"))
     times = interleave(
         {
-            "during": functools.partial(_seconds_per_step, replace(plain, during=during), task),
+            "during": functools.partial(_seconds_per_step, replace(begun, during=during), task),
             "plain": functools.partial(_seconds_per_step, plain, task),
         },
         settings.times(repeats),
         settings.seed,
     )
-    more, less = _milliseconds(times["during"]), _milliseconds(times["plain"])
+    less, more = _milliseconds(times["plain"]), []
+    for mean, plain_step in zip(_milliseconds(times["during"]), less, strict=True):
+        more.append(every * mean - (every - 1) * plain_step)
     return ratio(name, less, more, seed=settings.seed, each="ms")
 
 

@@ -18,7 +18,7 @@ from tombola.ground import seeds
 from tombola.ground.errors import ConfigError, InvariantError, TrainingError
 from tombola.ground.settings import Training
 from tombola.masks.controls import draw_count
-from tombola.masks.masks import count, ones
+from tombola.masks.masks import count, ones, places_of
 from tombola.masks.rates import counts_for
 from tombola.masks.schedules import (
     RegrowAtRandom,
@@ -74,6 +74,25 @@ def test_the_highest_are_those_that_the_lowest_leave(dtype):
     values = torch.randint(0, 40, (500,), generator=draw).to(dtype)
     for number in (0, 1, 7, 250, 499, 500):
         assert torch.equal(highest(values, number), ~lowest(values, 500 - number))
+
+
+@pytest.mark.parametrize("kind", ["distinct", "few values", "zeros in most places", "as sampled"])
+def test_the_highest_of_many_are_exact_whatever_a_sample_says(kind):
+    draw = torch.Generator().manual_seed(1)
+    values = torch.rand(60_000, generator=draw)
+    if kind == "few values":
+        values = (values * 9).round()
+    if kind == "zeros in most places":
+        values[torch.rand(60_000, generator=draw) < 0.9] = 0
+    if kind == "as sampled":  # the sample sees the largest values alone
+        values[::17] += 1
+    for number in (1, 700, 3600, 9000):
+        assert torch.equal(highest(values, number), ~lowest(values, 60_000 - number))
+
+
+def test_places_are_those_of_nonzero_in_any_layout():
+    mask = (torch.rand(4, 3, 2, 2) < 0.5).to(memory_format=torch.channels_last)
+    assert torch.equal(places_of(mask), torch.nonzero(mask.flatten()).flatten())
 
 
 # ---- the schedule

@@ -262,7 +262,7 @@ def lowest(values: Tensor, number: int) -> Tensor:
 def highest(values: Tensor, number: int) -> Tensor:
     """Mark exactly ``number`` of the highest values of a vector; of equal ones the last.
 
-    What is left is what `lowest` marks, in about a tenth of its time on the CPU.
+    What is left is what `lowest` marks, in a fraction of its time on the CPU. No value may be NaN.
 
     >>> highest(torch.tensor([2.0, 1.0, 1.0, 1.0]), 2).tolist()
     [True, False, False, True]
@@ -270,17 +270,34 @@ def highest(values: Tensor, number: int) -> Tensor:
     if number == 0:
         return torch.zeros_like(values, dtype=torch.bool)
     if values.device.type == "cpu" and values.dtype in _NUMPY:
-        place = len(values) - number
-        threshold = np.partition(values.numpy(), place)[place]
-        marked = torch.from_numpy(values.numpy() > threshold)
+        array = values.numpy()
+        marked = torch.from_numpy(array >= _highest_threshold(array, number))
     else:
         # Of torch's selections this one has a deterministic form on a GPU.
         threshold = torch.topk(values, number, sorted=False).values.min()
-        marked = values > threshold
-    missing = number - int(torch.count_nonzero(marked))
-    tied = torch.nonzero(values == threshold).flatten()
-    marked[tied[len(tied) - missing :]] = True
+        marked = values >= threshold
+    surplus = masks.count({"": marked}) - number
+    if surplus:
+        lowest_marked = values[marked].min()
+        marked[torch.nonzero(values == lowest_marked).flatten()[:surplus]] = False
     return marked
+
+
+def _highest_threshold(values: Any, number: int) -> Any:
+    """Return the value that is ``number``-th from above; of many values by a sample of them."""
+    if number * 4 < len(values) >= SMALL:
+        # Somewhat more of the sample than its share, so that the bound rarely misses; then only
+        # what is above the bound is searched. An odd step, as layers have even lengths: an even one
+        # would meet the same inputs in every row.
+        step = 17
+        sampled = values[::step]
+        share = min(number // step + number // (4 * step) + 32, len(sampled))
+        bound = np.partition(sampled, len(sampled) - share)[len(sampled) - share]
+        # By places: a boolean index takes several times as long.
+        above = values[np.flatnonzero(values >= bound)]
+        if len(above) >= number:
+            values = above
+    return np.partition(values, len(values) - number)[len(values) - number]
 
 
 def keep_(result: dict[str, Tensor], mask: Mask, names: Sequence[str], keep: Tensor) -> None:

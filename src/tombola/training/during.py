@@ -21,6 +21,7 @@ from tombola.ground import catalogue
 from tombola.ground.errors import ConfigError, shown
 from tombola.ground.types import Mask, State
 from tombola.masks import names
+from tombola.masks.masks import places_of
 from tombola.scores.context import Context
 
 
@@ -51,6 +52,7 @@ class Driver:
             checked at every change of the mask.
         dense_gradients: Whether each change of the mask needs the gradients of all weights, pruned
             ones, too, which is charged.
+        reads_state: Whether `cut` needs the model's state; it is empty otherwise.
         kept: What each change of the mask left of each layer: (steps done, kept weights by layer).
     """
 
@@ -58,6 +60,7 @@ class Driver:
     listens: ClassVar[bool] = False
     constant_counts: ClassVar[bool] = False
     dense_gradients: ClassVar[bool] = False
+    reads_state: ClassVar[bool] = True
     kept: list[tuple[int, dict[str, int]]]
 
     @property
@@ -214,11 +217,16 @@ def forget_grown_(
     """
     parameters = names.parameters(model)
     for name, keep in mask.items():
-        grown = keep & ~before[name]
-        if not bool(grown.any()):
+        # True is more than false.
+        grown = places_of(keep > before[name])
+        if not len(grown):
             continue
         parameter = parameters[name]
         for value in optimizer.state.get(parameter, {}).values():
             # Counts of steps have no place for each weight.
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                value[grown.to(value.device)] = 0
+                places = grown.to(value.device)
+                if value.is_contiguous():
+                    value.view(-1)[places] = 0
+                else:
+                    value[torch.unravel_index(places, value.shape)] = 0

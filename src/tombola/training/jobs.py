@@ -404,7 +404,8 @@ class _RunningJob:
                 driver.resume()
 
         if driver is not None and driver.due(number):
-            mask = driver.cut(number, _state_of(self.model, self.mask))
+            state = _state_of(self.model, self.mask) if driver.reads_state else {}
+            mask = driver.cut(number, state)
             self._replace_mask(mask, step.handle, step.optimizer)
             if evaluating:
                 self.watch.look(number, self.mask, counts=number == driver.last, last=self.last)

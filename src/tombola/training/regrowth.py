@@ -20,7 +20,7 @@ from tombola.ground.errors import TrainingError
 from tombola.ground.types import Mask, State
 from tombola.masks import names
 from tombola.masks.controls import draw
-from tombola.masks.masks import count
+from tombola.masks.masks import count, places_of
 from tombola.masks.schedules import RegrowAtRandom, RegrowByGradient, exchanges
 from tombola.masks.selection import highest
 from tombola.scores.context import Context
@@ -49,21 +49,20 @@ def exchanged(keep: Tensor, weight: Tensor, growth: Tensor, number: int) -> Tens
     >>> exchanged(keep, weight, growth, 1).tolist()
     [True, False, True, True, False, False]
     """
-    after = keep.flatten()
-    # Only what is kept: in a vector of the whole layer most values would be zero, and equal values
-    # are what a selection is slow with.
-    places = torch.nonzero(after).flatten()
-    stays = highest(weight.detach().flatten()[places].abs(), len(places) - number)
-    kept_places = places[stays]
-    after = torch.zeros_like(after)
-    after[kept_places] = True
-    # Below all that may grow.
+    # Only what is kept is ranked: in a vector of the whole layer most values would be zero, and
+    # equal values are what a selection is slow with.
+    places = places_of(keep)
+    sizes = weight.detach().flatten().index_select(0, places).abs()
     candidates = growth.detach().flatten().abs()
-    candidates[kept_places] = -1.0
-    after |= highest(candidates, number)
-    if int(torch.count_nonzero(after)) != len(places):
-        # NaN is in no order.
+    # NaN is in no order; it is what the largest value is then.
+    if bool(torch.isnan(sizes.max() + candidates.max())):
         raise TrainingError("a weight or a gradient is NaN; a lower learning rate may help")
+    stays = highest(sizes, len(places) - number)
+    after = keep.flatten().clone()
+    after.index_fill_(0, places.index_select(0, places_of(~stays)), False)
+    # Below all that may grow.
+    candidates.index_fill_(0, places.index_select(0, places_of(stays)), -1.0)
+    after |= highest(candidates, number)
     return after.view(keep.shape)
 
 
@@ -127,7 +126,7 @@ class _Regrower(Driver):
             weights: At least those of the mask.
         """
         for name, keep in self.mask.items():
-            kept = int(torch.count_nonzero(keep))
+            kept = count({name: keep})
             number = int(self._fractions[step] * kept)
             # In a dense layer there is nothing else that could grow, and a frozen layer would keep
             # what grows at zero.
@@ -178,6 +177,7 @@ class GradientRegrower(_Regrower):
 
     listens: ClassVar[bool] = True
     dense_gradients: ClassVar[bool] = True
+    reads_state: ClassVar[bool] = False
 
     @property
     def last(self) -> int:
