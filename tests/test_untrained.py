@@ -15,7 +15,7 @@ from tombola.reports.section import OneRun
 from tombola.schema.recipe import parse
 
 AS_IS = ("matched", "random")
-RIGHT = {"matched": 0.4, "random": 0.1}
+RIGHT = {"matched": 0.4, "random": 0.1, "colt-2": 0.3, "lth": 0.2}
 
 
 def untrained_records(arms=AS_IS):
@@ -130,6 +130,13 @@ def test_a_page_of_untrained_arms_alone_can_be_written(tmp_path, with_charts):
     text = files[-1].read_text()
     assert "Untrained accuracy" in text
     assert "Guessing reaches 10.00 %." in text
+
+
+def test_there_are_no_boxes_of_tickets_that_are_all_untrained():
+    boxes = layout.find("boxes", "run")
+    for arms, are_drawn in (((), True), (AS_IS, True), (FOUR, False)):
+        found = [record | {"by_itself": True} for record in untrained_records(arms)]
+        assert boxes.applies(OneRun(Evidence(found), decided())) is are_drawn
 
 
 def test_a_recipe_pairs_untrained_searches_with_each_other():

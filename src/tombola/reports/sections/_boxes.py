@@ -13,8 +13,11 @@ class Boxes(Section[OneRun]):
     """Box plots of the headline metric, a panel a density."""
 
     def applies(self, evidence: OneRun) -> bool:
-        tickets = [record for record in evidence.records if record["round"]]
-        independent = any(record.get("by_itself") for record in tickets)
+        independent = False
+        for record in evidence.records:
+            # Tickets that are tested untrained have a section of their own.
+            if record["round"] and not record.get("untrained"):
+                independent = independent or bool(record.get("by_itself"))
         return independent and aggregate.replicates(evidence.records) >= _LEAST
 
     def chart(self, evidence: OneRun) -> Mapping[str, Figure]:
