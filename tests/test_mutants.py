@@ -52,8 +52,8 @@ def test_a_fault_that_lives_needs_a_reason_for_its_own_line(monkeypatch, capsys)
 
 
 def test_a_fault_that_a_test_sees_is_caught_and_none_is_seen_without_one():
-    assert judging.judge("masks/scopes", None)[0] == 0
-    faults = faults_of(judging.SOURCE / "masks/scopes.py")
+    assert judging.judge("masks/scopes/_per_kind", None)[0] == 0
+    faults = faults_of(judging.SOURCE / "masks/scopes/_per_kind.py")
     fault = next(fault for fault in faults if "kind.get(name) in" in fault.after)
     assert judging.verdict_on(fault).caught
 

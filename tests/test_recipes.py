@@ -113,7 +113,15 @@ def methods_of(name):
 def test_causes_has_an_arm_of_every_kind_that_prunes_trained_weights_round_by_round():
     recipe = read(ROOT / "recipes" / "causes.yaml")
     others = {"gradual", "as_trained", "reordered"}
-    others |= {"at_start", "edge_popup", "supermask", "signed_constants", "set", "rigl"}
+    others |= {
+        "at_start",
+        "edge_popup",
+        "supermask",
+        "signed_constants",
+        "set",
+        "rigl",
+        "stretched",
+    }
     kinds = {kind.name for kind in every_card()} - {name.replace("_", "-") for name in others}
     assert kinds - {"colt"} <= set(recipe.arms)
     assert {arm.method for arm in recipe.arms.values()} == set(names()) - others

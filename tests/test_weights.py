@@ -458,7 +458,7 @@ def test_a_run_that_begins_from_the_zeros_of_its_checkpoint_nests_and_counts_fro
         ),
         (
             {"arms": {"g": {"method": "gradual", "densities": [0.2]}}},
-            "arm 'g': it prunes gradually",
+            "arm 'g': gradual begins with all weights",
         ),
     ],
 )

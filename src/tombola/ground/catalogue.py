@@ -50,7 +50,7 @@ def described(package: str) -> dict[str, str]:
     It is what the docstring of an entry's file says after its name.
 
     >>> described("tombola.scores")["magnitude"]
-    'A weight counts as much as its absolute value'
+    'The score of a weight is its absolute value'
     """
     lines = {}
     for name, file in sorted(_files(package).items()):

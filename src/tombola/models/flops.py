@@ -396,7 +396,7 @@ def weight_gradients(
 
     They take as many as the forward pass: one of the two factors of a product is the same.
 
-    >>> weight_gradients({"0": Flops(8, 16)}), weight_gradients({"0": Flops(8, 16)}, {"0.x": (1, 4)})
+    >>> weight_gradients({"0": Flops(8, 16)}), weight_gradients({"0": Flops(8, 16)}, {"0.weight": (1, 4)})
     (8, 2)
     """
     return _total({name: layer.forward for name, layer in flops.items()}, kept or {})

@@ -301,9 +301,9 @@ def _in_answer(comparison: Comparison, asked: Asked) -> bool:
 def question(records: Sequence[Record], asked: Asked) -> list[str]:
     """Say what the report answers, one line; nothing where no arm searches.
 
-    >>> question([{"arm": "lth"}], Asked(at=(0.5,)))
+    >>> question([{"arm": "lth", "round": 1}], Asked(at=(0.5,)))
     ['Does lth find tickets that train as well as the dense network, at 50 % density?']
-    >>> [text] = question([{"arm": "lth"}], Asked(at=(0.5, 0.2), margin=0.01))
+    >>> [text] = question([{"arm": "lth", "round": 1}], Asked(at=(0.5, 0.2), margin=0.01))
     >>> text.partition(", ")[2]
     'at 50 and 20 % density, within 1 percentage point?'
     """
