@@ -17,7 +17,7 @@ from tests.resealing import records_of, write_records
 from tests.toys import without
 
 from tombola.commands.cli import main
-from tombola.experiments.experiment import run
+from tombola.experiments.experiment import foresee, plan, run
 from tombola.folder.run_folder import RunFolder
 from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError, InputError
@@ -561,6 +561,12 @@ def test_an_arm_changed_under_its_name_is_refused_with_what_differs(tmp_path):
         ConfigError, match=r"arm 'lth' has changed .*rate was 0.2, is 0.3; give it another name"
     ):
         go(tmp_path, recipe(arms=arms, replicates=1, until={"rounds": 1}))
+    # An estimate, too: it would say that nothing is left to do. Of another method only that is
+    # said, not each option that it has not.
+    arms["lth"] = {"method": "one_shot", "densities": [0.5]}
+    plans = plan(recipe(arms=arms, replicates=1, until={"rounds": 1}))
+    with pytest.raises(ConfigError, match="began: method was lth, is one_shot; give it another"):
+        foresee(plans, runs=tmp_path / "runs")
 
 
 def test_other_data_under_the_same_recipe_are_refused(tmp_path):

@@ -65,7 +65,14 @@ def differing(now: Mapping[str, Any], was: Mapping[str, Any], where: str = "") -
 
     >>> differing({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}})
     ['a.b was 3, is 1']
+
+    Where the methods of two arms differ, their options do not compare:
+
+    >>> differing({"method": "lth", "rate": 0.2}, {"method": "one_shot", "densities": [0.5]})
+    ['method was one_shot, is lth']
     """
+    if now.get("method") != was.get("method"):
+        return [f"{where}method was {was.get('method')}, is {now.get('method')}"]
     differences = []
     for key in dict.fromkeys((*now, *was)):  # each once, in order
         value, value_before = now.get(key), was.get(key)

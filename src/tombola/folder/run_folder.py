@@ -14,14 +14,14 @@ import numpy as np
 
 from tombola.folder.candidates import pack
 from tombola.folder.environments import check_same_inputs, environment
-from tombola.folder.identity import differing, folder_of, run_digest
+from tombola.folder.identity import folder_of, run_digest
 from tombola.folder.locking import lock
 from tombola.folder.opening import read_about
 from tombola.folder.predictions import Classes
 from tombola.folder.runs import Run
 from tombola.folder.sealing import seal, write_about
 from tombola.ground.endings import End
-from tombola.ground.errors import ConfigError, DamagedError
+from tombola.ground.errors import DamagedError
 from tombola.ground.files import clear_parts
 from tombola.ground.metrics import CLASSIFIED, Metric
 from tombola.ground.types import Mask
@@ -91,7 +91,7 @@ class RunFolder(Run):
             Run(self.path).going_on(self.recipe)
         self.seals = Seals(self.path, self.digest, required=about is None or "seals" in about)
         environments = self._check_environment(environment(self.recipe, fingerprint))
-        arms = self._check_arms()
+        arms = self.definitions() | {name: self.definition(name) for name in self.recipe.arms}
 
         self.records = self._records(repair=True)
         self._endings = self._read_endings()
@@ -152,21 +152,6 @@ class RunFolder(Run):
         for before in known:
             check_same_inputs(now, before, self.path)
         return known if now in known else [*known, now]
-
-    def _check_arms(self) -> dict[str, Any]:
-        """Refuse an arm that changed under its name; return the definitions of all arms that
-        ever ran here.
-        """
-        known = self.definitions()
-        for name in self.recipe.arms:
-            now, was = self.definition(name), known.get(name)
-            if was is not None and was != now:
-                raise ConfigError(
-                    f"arm '{name}' has changed since '{self.path}' began: "
-                    f"{', '.join(differing(now, was))}; give it another name"
-                )
-            known[name] = now
-        return known
 
     def add_record(self, record: Record, *, anyway: bool = False) -> bool:
         """Write a result down, see `Records.add`."""

@@ -514,8 +514,8 @@ class Run:
         """Return the run as a recipe takes it up again.
 
         Raises:
-            ConfigError: It is the run of another recipe, whatever its name says, or it has no
-                weights to go on from.
+            ConfigError: It is the run of another recipe, whatever its name says, one of its arms
+                is now another under the same name, or it has no weights to go on from.
         """
         if self.packed:
             raise ConfigError(
@@ -530,8 +530,20 @@ class Run:
                 f"'{self.path}' holds the run of another recipe: {', '.join(different)}; give this "
                 "one another name, or move that folder away"
             )
+        self._check_arms(recipe)
         self.recipe = recipe
         return self
+
+    def _check_arms(self, recipe: Recipe) -> None:
+        """Refuse an arm that changed under its name."""
+        known = self.definitions()
+        for name in recipe.arms:
+            now, was = definition_of(recipe, name), known.get(name)
+            if was is not None and was != now:
+                raise ConfigError(
+                    f"arm '{name}' has changed since '{self.path}' began: "
+                    f"{', '.join(differing(now, was))}; give it another name"
+                )
 
 
 def _ticket_of(
