@@ -1,5 +1,6 @@
 """Masks that are trained while the weights stay as they are: edge-popup and supermasks."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -263,6 +264,59 @@ def test_tickets_start_from_the_weights_that_the_mask_was_found_on(tmp_path):
         assert torch.allclose(ticket.rewind_point[name], constant * factor)
         assert torch.allclose(signs.rewind_point[name], constant)
         assert int(same.mask[name].sum()) == int(keep.sum())
+
+
+class Tied(nn.Module):
+    """Its two layers share their weight."""
+
+    def __init__(self, width, classes):
+        super().__init__()
+        self.one = nn.Linear(width, width)
+        self.two = nn.Linear(width, width)
+        self.two.weight = self.one.weight
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, images):
+        return self.head(self.two(self.one(images.flatten(1)).relu()).relu())
+
+
+def tied(num_classes, image_shape):
+    return Tied(math.prod(image_shape), num_classes)
+
+
+def test_layers_that_share_a_weight_share_the_one_that_tickets_start_from(tmp_path):
+    entries = RECIPE | {"model": {"name": "tests.test_latent:tied"}, "replicates": 1}
+    arms = {
+        "popup": {"method": "edge_popup", "densities": [0.5], "constants": "signed"},
+        "mask": {"method": "supermask", "constants": "signed", "rescaled": True, "draws": 1},
+        "signs": {"method": "signed_constants", "source": "mask"},
+        "both": {"method": "shuffled", "source": "mask"},
+    }
+    for arm in arms.values():
+        arm["evaluate"] = "untrained"
+    outcome = run(parse(entries | {"arms": arms}), runs=tmp_path, workers=1)
+    assert outcome.complete, outcome.notes
+    for found in tickets(outcome.folder).values():
+        for ticket in found:
+            start = ticket.rewind_point
+            assert torch.equal(start["one.weight"], start["two.weight"])
+
+
+@pytest.mark.parametrize("kernel", ["eager", "traced"])
+@pytest.mark.parametrize("during", [EdgePopup(0.5), Supermask()])
+def test_masks_of_frozen_layers_are_trained_and_a_layer_that_is_not_called_does_no_harm(
+    during, kernel
+):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10))
+    model[1].requires_grad_(False)
+    model[0].unused = nn.Linear(4, 4)
+    task = Classification(model, split(synthetic()), head="3")
+    training = Training(lr=10.0, epochs=1, step=kernel)
+    job = Job(task.initial_state(), ones(model, head="3"), training, seed=0, during=during)
+    trained = run_job(job, task)
+    still = run_job(replace(job, training=replace(training, lr=1e-12)), task)
+    assert not torch.equal(trained.mask["1.weight"], still.mask["1.weight"])
+    assert torch.equal(trained.final["1.weight"], job.start["1.weight"] * trained.mask["1.weight"])
 
 
 @pytest.mark.parametrize(

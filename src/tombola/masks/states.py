@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -140,6 +140,32 @@ def shared_names(state: Mapping[str, Any]) -> dict[str, str]:
             first = first_names.setdefault(_place(value, name), name)
             if first != name:
                 shared[name] = first
+    return shared
+
+
+def sharing(state: State, model: nn.Module, changed: Collection[str]) -> dict[str, Tensor]:
+    """Give all names of a shared parameter the value that a state has under a changed one.
+
+    Args:
+        state: In which parameters were replaced under one of their names.
+        model: Tells which names share a parameter.
+        changed: The names under which they were replaced.
+
+    >>> model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    >>> model[1].weight = model[0].weight
+    >>> state = {**model.state_dict(), "0.weight": torch.ones(1, 1)}
+    >>> sharing(state, model, ["0.weight"])["1.weight"].tolist()
+    [[1.0]]
+    """
+    parameters = names.parameters(model, shared=True)
+    values = {}
+    for name in changed:
+        values[id(parameters[name])] = state[name]
+    shared = dict(state)
+    for name, parameter in parameters.items():
+        # A rehearsal has the prunable weights alone.
+        if name in shared and id(parameter) in values:
+            shared[name] = values[id(parameter)]
     return shared
 
 

@@ -78,9 +78,8 @@ class EdgePopup(LatentMask, Scoring):
             job = point
             if self.constants == "signed":
                 inputs = density if self.scaled else 1.0
-                job = replace(
-                    point, start=signed_constants(point.start, setting.mask, "kaiming", inputs)
-                )
+                constants = signed_constants(point.start, setting.mask, "kaiming", inputs)
+                job = replace(point, start=setting.shared(constants))
             end = yield from find_gradually(
                 job,
                 [Popup(density, self.scope, self.rank)],

@@ -87,7 +87,8 @@ class Supermask(LatentMask):
 
         job = replace(setting.point, training=self.searching(setting.training))
         if self.constants == "signed":
-            job = replace(job, start=signed_constants(job.start, setting.mask))
+            constants = signed_constants(job.start, setting.mask)
+            job = replace(job, start=setting.shared(constants))
         for found in find_gradually(
             job,
             [Masking(self.bias, self.rescaled)],
@@ -97,20 +98,20 @@ class Supermask(LatentMask):
             allow_collapse=self.allow_collapse,
         ):
             ticket, [training] = found.job, found.jobs
-            yield replace(found, job=self._scaled(ticket))
+            yield replace(found, job=self._scaled(setting, ticket))
             for number in range(1, self.draws + 1):
                 # Each ticket is charged the training that its probabilities come from.
                 [trained] = setting.run_all([training])
                 mask = drawn(trained.gathered, setting.mask, setting.seed, number)
-                yield Round.of(number + 1, self._scaled(ticket.on(ticket.part, mask)))
+                yield Round.of(number + 1, self._scaled(setting, ticket.on(ticket.part, mask)))
 
-    def _scaled(self, ticket: Job) -> Job:
+    def _scaled(self, setting: Setting, ticket: Job) -> Job:
         """Return a ticket with the weights that its mask was trained for."""
         from tombola.training.latent import rescaled
 
         if not self.rescaled:
             return ticket
-        return replace(ticket, start=rescaled(ticket.start, ticket.mask))
+        return replace(ticket, start=setting.shared(rescaled(ticket.start, ticket.mask)))
 
     def check(self, where: str) -> None:
         if not 0 <= self.draws < MOST_ROUNDS:

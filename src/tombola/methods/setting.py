@@ -106,7 +106,13 @@ class Setting(Ground):
             first: The number of steps trained before that start.
         """
         job = replace(self.point, mask=mask)
-        return job if start is None else replace(job, start=start, first=first or 0)
+        return job if start is None else replace(job, start=self.shared(start), first=first or 0)
+
+    def shared(self, start: State) -> State:
+        """Give all layers that share a weight the one that a start has for it."""
+        from tombola.masks import states
+
+        return states.sharing(start, self.task.model, self.mask)
 
     def after(self, ticket: Ticket, training: Training) -> Job:
         """Return the training that continues from a ticket of an earlier round."""

@@ -160,7 +160,8 @@ class _Layer:
     """
 
     def __init__(self, parameter: nn.Parameter, scores: Tensor) -> None:
-        self.parameter = parameter
+        # Of a frozen weight, too: scores are trained, and no weight is.
+        self.parameter = parameter.requires_grad_(True)
         self.weights = parameter.detach().clone().reshape(-1)
         self.scores = nn.Parameter(scores.to(self.weights).reshape(-1))
         self.scores.grad = torch.zeros_like(self.weights)
@@ -183,9 +184,11 @@ class _Layer:
 
     def gradient(self) -> Tensor:
         """Return the gradient of the mask, in place of the scores' own: weight times gradient."""
-        assert self.parameter.grad is not None
         assert self.scores.grad is not None
-        return torch.mul(self.parameter.grad.reshape(-1), self.weights, out=self.scores.grad)
+        gradient = self.parameter.grad
+        if gradient is None:  # the loss did not come to this layer
+            return self.scores.grad.zero_()
+        return torch.mul(gradient.reshape(-1), self.weights, out=self.scores.grad)
 
 
 class PopupTrainer(LatentTrainer):
