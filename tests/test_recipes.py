@@ -26,7 +26,7 @@ SHAPES = {
 }
 # minutes with their own images, which `make test-all` gives them
 ANY_SIZE = ("resnet18", "mobilenet_v2")
-LARGE = {"cifar10-resnet18", "imagenet-resnet18", "tiny-imagenet-mobilenet-v2"}
+LARGE = {"cifar10-resnet18", "imagenet-resnet18", "layers-left", "tiny-imagenet-mobilenet-v2"}
 # in model and arms like cifar10-resnet18
 LIKE_OTHERS = ("cifar100-resnet18", "tiny-imagenet-resnet18")
 TWO_STEPS = {"epochs": None, "steps": 2, "schedule": "constant", "milestones": [], "warmup": 0, "batch_size": 8,
@@ -78,6 +78,10 @@ def run_for_two_steps(path, runs, *, shrunk):
             arm["densities"] = arm["densities"][:1]
         if arm.get("pace"):
             arm["pace"] = arm["pace"] | {"every": 1}
+        if arm.get("cuts"):
+            arm["cuts"] = min(arm["cuts"], 3)
+        if isinstance(arm.get("score"), dict) and "examples" in arm["score"]:
+            arm["score"] = arm["score"] | {"examples": 20}
     done = run(parse(whole), runs=runs, workers=1)
     assert done.complete, done.notes
     assert {record["arm"] for record in done.records} == set(whole["arms"])
