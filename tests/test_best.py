@@ -17,6 +17,7 @@ from tombola.commands.cli import main
 from tombola.data.loading import load
 from tombola.data.splits import split
 from tombola.experiments.experiment import run
+from tombola.exports.card import card
 from tombola.exports.writing import export
 from tombola.folder.identity import run_digest
 from tombola.folder.runs import Run
@@ -268,6 +269,13 @@ def test_the_card_of_what_is_not_trained_says_so(folder, tmp_path, monkeypatch):
     assert "the rewind point, **not trained**" in text
     assert f"test {100 * found.accuracy:.2f} %" in text
     assert "**after training it** as its run did" in text
+    # A ticket that was tested untrained has an accuracy of its own.
+    untrained = {**found.record, "untrained": True}
+    text = card(Ticket.load(found.path), "state_dict", written, untrained)
+    assert "after training it" not in text
+    assert "of these weights **untrained**, with new batch norm statistics" in text
+    text = card(found.ticket, "state_dict", written, untrained)
+    assert "the ticket's own, **not trained**, as its run tested it" in text
     [loading] = blocks(written.with_name("start.md"))
     monkeypatch.chdir(tmp_path)
     known: dict = {}

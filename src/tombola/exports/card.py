@@ -53,7 +53,7 @@ def card(
     trained = trained_of(origin)
     rows = [
         ("file", _WHAT.get(to, f"made by {to}")),
-        ("weights", _weights(trained)),
+        ("weights", _weights(trained, record)),
         _quality(trained, record, metric),
         ("density", _density(ticket)),
         *_origin(origin),
@@ -90,9 +90,13 @@ def _which(origin: Mapping[str, Any]) -> str:
     return text
 
 
-def _weights(trained: Mapping[str, Any] | None) -> str:
+def _weights(trained: Mapping[str, Any] | None, record: Record | None) -> str:
     if trained is None:
         return "the rewind point, **not trained**: what a training of the ticket begins with"
+    if _is_untrained(record):
+        return (
+            "the ticket's own, **not trained**, as its run tested it; batch norm statistics are new"
+        )
     return f"trained ({trained.get('selected') or 'as its run selected them'})"
 
 
@@ -108,9 +112,16 @@ def _quality(
     if not shown:
         return metric.title, "not known: the ticket was not in its run, or not evaluated there"
     of_what = "of these weights"
-    if trained is None:
+    if trained is None and _is_untrained(record):
+        of_what += " **untrained**, with new batch norm statistics (as --trained exports them)"
+    elif trained is None:
         of_what = "of the ticket **after training it** as its run did"
     return metric.title, f"{', '.join(shown)}: {of_what}, as its run reported it"
+
+
+def _is_untrained(record: Record | None) -> bool:
+    """Whether a run tested the ticket as it was found, and never trained it."""
+    return record is not None and bool(record.get("untrained"))
 
 
 def _density(ticket: Ticket) -> str:
