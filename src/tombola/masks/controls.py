@@ -131,7 +131,7 @@ def signed_constants(
     start: State,
     mask: Mask,
     size: Literal["std", "kaiming"] = "std",
-    density: float = 1.0,
+    density: float | Mapping[str, float] = 1.0,
 ) -> dict[str, Tensor]:
     """Replace the weights of a mask by constants: the sign of each, times one number a layer.
 
@@ -140,7 +140,7 @@ def signed_constants(
         mask: Names the weights.
         size: The number: the standard deviation (``std``) of the layer's weights, or
             ``kaiming``, sqrt(2 / inputs).
-        density: For ``kaiming``: the share of the inputs that counts.
+        density: For ``kaiming``: the share of the inputs that counts; one, or one for each layer.
 
     Source:
         ``std``: Zhou et al. 2019, arXiv:1905.01067, section 5; ``kaiming``: Ramanujan et al. 2020,
@@ -158,6 +158,7 @@ def signed_constants(
         if size == "std":
             number = float(weight.std(correction=0))
         else:
-            number = math.sqrt(2 / (weight[0].numel() * density))
+            share = density[name] if isinstance(density, Mapping) else density
+            number = math.sqrt(2 / (weight[0].numel() * share))
         constant[name] = weight.sign() * number
     return constant

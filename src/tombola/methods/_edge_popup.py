@@ -32,7 +32,7 @@ class EdgePopup(LatentMask, Scoring):
         rank: What is ranked: the ``absolute`` value of the scores, as in the authors' code, or the
             ``signed`` scores, as in their paper.
         scaled: With constants, whose size is sqrt(2 / inputs): count only the inputs that are kept,
-            density x inputs.
+            the layer's density x inputs.
     """
 
     scope: ScopeName = "per_layer"
@@ -72,17 +72,21 @@ class EdgePopup(LatentMask, Scoring):
         from tombola.masks.controls import signed_constants
         from tombola.search.rounds import find_gradually
         from tombola.training.latent import EdgePopup as Popup
+        from tombola.training.latent import layer_densities
 
         point = replace(setting.point, training=self.searching(setting.training))
         for index, density in enumerate(self.densities[len(done) :], len(done) + 1):
-            job = point
+            job, popup = point, Popup(density, self.scope, self.rank)
             if self.constants == "signed":
-                inputs = density if self.scaled else 1.0
-                constants = signed_constants(point.start, setting.mask, "kaiming", inputs)
+                task = setting.task
+                shares = layer_densities(popup, task.model, task.head, setting.mask)
+                constants = signed_constants(
+                    point.start, setting.mask, "kaiming", shares if self.scaled else 1.0
+                )
                 job = replace(point, start=setting.shared(constants))
             end = yield from find_gradually(
                 job,
-                [Popup(density, self.scope, self.rank)],
+                [popup],
                 run_all=setting.run_all,
                 part=setting.searched,
                 first=index,

@@ -239,6 +239,16 @@ class PopupTrainer(LatentTrainer):
         return prune(learnt, mask, scope=per_layer, count=counts)
 
 
+def layer_densities(
+    popup: EdgePopup, model: nn.Module, head: str | None, mask: Mask
+) -> dict[str, float]:
+    """Return the share of its weights that each layer keeps."""
+    densities = {}
+    for name, kept in _counts(popup, model, head, mask).items():
+        densities[name] = kept / mask[name].numel()
+    return densities
+
+
 def _counts(popup: EdgePopup, model: nn.Module, head: str | None, mask: Mask) -> dict[str, int]:
     """Return how many weights each layer keeps."""
     [count] = rates.counts_for(mask, [popup.density], by_name(popup.scope, model, head))
