@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.test_executors import TASK, job
 from tests.test_method_contracts import tickets
 from torch import nn
 
-from tombola import Classification, Training, ones, split
+from tombola import Classification, Run, Training, ones, split
 from tombola.data import synthetic
 from tombola.experiments.experiment import plan, run
 from tombola.ground.errors import ConfigError, TrainingError
@@ -356,6 +357,13 @@ def test_further_tickets_are_drawn_by_the_probabilities(tmp_path):
     # Of the first ticket no other differs in nothing, and all are about as dense.
     assert len({ticket.digest for ticket in found}) == 4
     assert max(densities[1:]) - min(densities[1:]) < 0.1
+    # A denser mask than the one before keeps no share of it, and the records can be read.
+    fractions = [after / before for before, after in pairwise(densities)]
+    assert max(fractions) > 1
+    rounds = Run(outcome.folder).records.all()[2:]
+    assert [record["kept_fraction"] for record in rounds] == [
+        pytest.approx(fraction) if fraction <= 1 else None for fraction in fractions
+    ]
     # Each is charged the one training that they share.
     searched = {record["samples_seen_search"] for record in outcome.records if record["round"]}
     assert len(searched) == 1

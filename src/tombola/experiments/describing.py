@@ -76,8 +76,10 @@ def ticket_facts(plans: Plans, mask: Mask, job: Job, layers: Mapping[str, Flops]
 
 def round_facts(new: Round, before: Mask) -> dict[str, Any]:
     """Say what a round did to the mask before it."""
+    kept_fraction = count(new.mask) / count(before)
     facts: dict[str, Any] = {
-        "kept_fraction": count(new.mask) / count(before),
+        # A mask that is drawn anew may keep more weights than the one before it: no share of them.
+        "kept_fraction": kept_fraction if kept_fraction <= 1 else None,
         "collapsed": new.collapsed,
         "cut_seconds": new.cut_seconds,
         "invariant_seconds": new.invariant_seconds,
