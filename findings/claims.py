@@ -45,6 +45,7 @@ from findings.sections import (
     rates,
     transfer,
     uneven,
+    untrained,
     width,
 )
 
@@ -231,6 +232,17 @@ def h14() -> Claim:
         statements.append(above(label, width.larger(units, other), -MARGIN_MNIST))
     seen = f"with a margin of {MARGIN_MNIST} points: {_listed(statements)}"
     return Claim("H14", "larger networks do not generalise worse", statements, seen, [width])
+
+
+def h15() -> Claim:
+    """Far above: by more than chance itself, against a random mask that is not trained either."""
+    statements = []
+    for density in untrained.DENSITIES:
+        ahead = untrained.better("lth", "random", density)
+        statements.append(above(density, ahead, untrained.CHANCE))
+    seen = f"untrained, LTH's minus random masks: {_listed(statements)}"
+    text = "tickets are far above chance before they are trained"
+    return Claim("H15", text, statements, seen, [untrained])
 
 
 def h16() -> Claim:
@@ -444,6 +456,6 @@ def _to_one(values: Values) -> str:
 
 
 CLAIMS: tuple[Callable[[], Claim], ...] = (
-    *(h1, h2, h3, h4, h5, h6, h7, h8, h9, h10, h13, h14, h16, h17),
+    *(h1, h2, h3, h4, h5, h6, h7, h8, h9, h10, h13, h14, h15, h16, h17),
     *(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13),
 )

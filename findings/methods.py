@@ -1,16 +1,18 @@
 """The claims of the papers whose scores and methods tombola has, each with its evidence.
 
-SNIP (S, arXiv:1810.02340). As in `findings.claims`, a claim is one function.
+SNIP (S, arXiv:1810.02340), Zhou et al. (Z, arXiv:1905.01067), edge-popup (E, arXiv:1911.13299),
+Frankle et al. on pruning at initialisation (F, arXiv:2009.08576), SynFlow (T, arXiv:2006.05467), RigL
+(R, arXiv:1911.11134). As in `findings.claims`, a claim is one function.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from findings.claims import Claim
-from findings.evidence import above
-from findings.sections import snip
+from findings.evidence import MARGIN_MNIST, Statement, above, minus
+from findings.sections import snip, untrained
 
 
 def s1() -> Claim:
@@ -19,11 +21,57 @@ def s1() -> Claim:
     for few, many in pairwise(snip.PRINTED):
         gained = snip.better(snip.arm(many), snip.arm(few))
         statements.append(above(f"{few:,} to {many:,}", gained))
-    seen = f"accuracy gained by ten times as many: {', '.join(map(str, statements))}"
+    seen = f"accuracy gained by ten times as many: {_listed(statements)}"
     return Claim(
         "S1", "SNIP's error falls with the examples that it scores", statements, seen, [snip]
     )
 
 
-CLAIMS: tuple[Callable[[], Claim], ...] = (s1,)
+def _at_each_density(arm: str, other: str, label: str) -> list[Statement]:
+    """State that an arm's untrained tickets are more accurate than another's."""
+    statements: list[Statement] = []
+    for density in untrained.DENSITIES:
+        # What is compared is said once, before the first density.
+        at = f"{label} at {density}" if not statements else density
+        statements.append(above(at, untrained.better(arm, other, density)))
+    return statements
+
+
+def z1() -> Claim:
+    """At each density."""
+    final = _at_each_density("large-final", "random", "large final minus random")
+    signs = _at_each_density("same-sign", "large-final", "same sign minus large final")
+    seen = f"{_listed(final)}; {_listed(signs)}"
+    text = "untrained, large-final masks beat random ones, and those of the same sign beat them"
+    return Claim("Z1", text, [*final, *signs], seen, [untrained])
+
+
+def z2() -> Claim:
+    """Of the masks of the same sign, at each density."""
+    statements = _at_each_density("same-sign-constants", "same-sign", "constants minus weights")
+    text = "untrained, signed constants are better than the weights themselves"
+    return Claim("Z2", text, statements, _listed(statements), [untrained])
+
+
+def z3() -> Claim:
+    """As accurate or better: lower by less than the margin, if at all."""
+    difference = minus(untrained.drawn("supermask-rescaled"), untrained.dense())
+    statement = above("drawn supermask minus trained", difference, -MARGIN_MNIST)
+    text = "a learnt mask of rescaled constants is as accurate as the trained network"
+    return Claim("Z3", text, [statement], str(statement), [untrained])
+
+
+def e1() -> Claim:
+    """At 50 %."""
+    difference = untrained.better("edge-popup-constants", "edge-popup")
+    statement = above("constants minus weights", difference)
+    text = "edge-popup finds better networks among signed constants"
+    return Claim("E1", text, [statement], str(statement), [untrained])
+
+
+def _listed(statements: Sequence[Statement]) -> str:
+    return ", ".join(map(str, statements))
+
+
+CLAIMS: tuple[Callable[[], Claim], ...] = (s1, z1, z2, z3, e1)
 """In the order of the page."""

@@ -56,7 +56,7 @@ def test_every_link_of_the_page_leads_somewhere():
 
 def test_every_claim_is_asked_once_and_every_finding_is_on_the_page():
     found = [make() for make in (*claims.CLAIMS, *methods.CLAIMS)]
-    assert len(found) == len({claim.name for claim in found}) == 28
+    assert len(found) == len({claim.name for claim in found}) == 33
     modules = {path.stem for path in Path(sections.__file__).parent.glob("[a-z]*.py")}
     assert {section.__name__.split(".")[-1] for section in SECTIONS} == modules
 
@@ -253,6 +253,21 @@ def test_s1_compares_each_number_of_examples_with_the_next():
         assert f"{few:,} to {many:,} {estimate(gained)}" in claim.seen
     assert {record["kept"] for record in of.values()} == {26620}
     assert claim.answer == "reproduced in part"
+
+
+def test_untrained_tickets_are_compared_round_by_round():
+    records = [r for r in raw("untrained") if r["round"]]
+    assert all(record["untrained"] for record in records)
+    of = {(r["arm"], r["replicate"], r["round"]): 100 * r["test_accuracy"] for r in records}
+    for index, density in enumerate(("50 %", "20 %", "10 %"), 1):
+
+        def minus(arm, other, index=index):
+            return estimate([of[arm, k, index] - of[other, k, index] for k in range(3)])
+
+        assert f"{density} {minus('lth', 'random')}" in claims.h15().seen
+        assert f"{density} {minus('large-final', 'random')}" in methods.z1().seen
+        assert f"{density} {minus('same-sign', 'large-final')}" in methods.z1().seen
+        assert f"{density} {minus('same-sign-constants', 'same-sign')}" in methods.z2().seen
 
 
 def test_the_first_layer_is_never_the_one_that_is_empty():

@@ -19,5 +19,6 @@ _ORDER = (
     "classes",
     "collapse",
     "snip",
+    "untrained",
 )
 SECTIONS: tuple[ModuleType, ...] = tuple(import_module(f"{__name__}.{name}") for name in _ORDER)
