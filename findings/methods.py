@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from findings.claims import Claim
 from findings.evidence import MARGIN_MNIST, Statement, above, minus
-from findings.sections import snip, untrained
+from findings.sections import dynamic, snip, untrained
 
 
 def s1() -> Claim:
@@ -69,9 +69,30 @@ def e1() -> Claim:
     return Claim("E1", text, [statement], str(statement), [untrained])
 
 
+def _networks(arm: str, other: str) -> list[Statement]:
+    statements = []
+    for density in dynamic.DENSITIES:
+        statements.append(above(f"at {density}", dynamic.better(arm, other, density)))
+    return statements
+
+
+def r1() -> Claim:
+    """At both densities."""
+    statements = _networks("rigl-net", "set-net")
+    text = "RigL's networks are more accurate than SET's"
+    return Claim("R1", text, statements, _listed(statements), [dynamic])
+
+
+def r2() -> Claim:
+    """At both densities."""
+    statements = _networks("set-net", "static")
+    text = "SET's networks are more accurate than a random mask that stays"
+    return Claim("R2", text, statements, _listed(statements), [dynamic])
+
+
 def _listed(statements: Sequence[Statement]) -> str:
     return ", ".join(map(str, statements))
 
 
-CLAIMS: tuple[Callable[[], Claim], ...] = (s1, z1, z2, z3, e1)
+CLAIMS: tuple[Callable[[], Claim], ...] = (s1, z1, z2, z3, e1, r1, r2)
 """In the order of the page."""

@@ -56,7 +56,7 @@ def test_every_link_of_the_page_leads_somewhere():
 
 def test_every_claim_is_asked_once_and_every_finding_is_on_the_page():
     found = [make() for make in (*claims.CLAIMS, *methods.CLAIMS)]
-    assert len(found) == len({claim.name for claim in found}) == 33
+    assert len(found) == len({claim.name for claim in found}) == 35
     modules = {path.stem for path in Path(sections.__file__).parent.glob("[a-z]*.py")}
     assert {section.__name__.split(".")[-1] for section in SECTIONS} == modules
 
@@ -268,6 +268,25 @@ def test_untrained_tickets_are_compared_round_by_round():
         assert f"{density} {minus('large-final', 'random')}" in methods.z1().seen
         assert f"{density} {minus('same-sign', 'large-final')}" in methods.z1().seen
         assert f"{density} {minus('same-sign-constants', 'same-sign')}" in methods.z2().seen
+
+
+def accuracy(record):
+    return 100 * record["test_accuracy"]
+
+
+def test_rigl_set_and_the_mask_that_stays_are_compared_as_they_were_trained():
+    of = {
+        (r["arm"], r["replicate"], r["round"]): accuracy(r)
+        for r in raw("dynamic")
+        if r["round"] and r["evaluated"]
+    }
+    for index, density in enumerate(("10 %", "5 %"), 1):
+        for claim, arm, other in (
+            (methods.r1(), "rigl-net", "set-net"),
+            (methods.r2(), "set-net", "static"),
+        ):
+            difference = [of[arm, k, index] - of[other, k, index] for k in range(5)]
+            assert f"at {density} {estimate(difference)}" in claim.seen
 
 
 def test_the_first_layer_is_never_the_one_that_is_empty():

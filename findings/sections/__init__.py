@@ -20,5 +20,6 @@ _ORDER = (
     "collapse",
     "snip",
     "untrained",
+    "dynamic",
 )
 SECTIONS: tuple[ModuleType, ...] = tuple(import_module(f"{__name__}.{name}") for name in _ORDER)
