@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from findings.claims import Claim
-from findings.evidence import MARGIN_MNIST, Statement, above, minus
-from findings.sections import dynamic, snip, untrained
+from findings.evidence import MARGIN, MARGIN_MNIST, Statement, above, below, minus
+from findings.sections import at_start, dynamic, snip, untrained
 
 
 def s1() -> Claim:
@@ -90,9 +90,61 @@ def r2() -> Claim:
     return Claim("R2", text, statements, _listed(statements), [dynamic])
 
 
+_CHECKED = (("Fashion-MNIST", at_start.FASHION, (*at_start.SCORES, "grasp")),)
+
+
+def _with(name: str, score: str, scores: Sequence[str]) -> str:
+    """Return a label that says the data set once, before its first score."""
+    return f"{name} {score}" if score == scores[0] else score
+
+
+def f1() -> Claim:
+    """For each score."""
+    statements = []
+    for name, folder, scores in _CHECKED:
+        for score in scores:
+            label = _with(name, score, scores)
+            statements.append(above(label, at_start.better(folder, score, "random")))
+    text = "masks by a score of the untrained network beat random ones"
+    return Claim("F1", text, statements, f"minus random: {_listed(statements)}", [at_start])
+
+
+def _nothing_lost(number: str, control: str, text: str) -> Claim:
+    """State that a change of the tickets costs less than the margin."""
+    statements = []
+    for name, folder, _ in _CHECKED:
+        for score in at_start.SCORES:
+            label = _with(name, score, tuple(at_start.SCORES))
+            difference = at_start.better(folder, score, f"{score}-{control}")
+            statements.append(below(label, difference, MARGIN))
+    return Claim(number, text, statements, f"cost: {_listed(statements)}", [at_start])
+
+
+def f2() -> Claim:
+    """Less than the margin."""
+    text = "to shuffle these masks within each layer costs nothing"
+    return _nothing_lost("F2", "shuffled", text)
+
+
+def f3() -> Claim:
+    """Less than the margin."""
+    return _nothing_lost("F3", "reinitialised", "to give these masks new weights costs nothing")
+
+
+def f4() -> Claim:
+    """LTH."""
+    statements = []
+    for (name, folder, scores), trained in zip(_CHECKED, ("lth",), strict=True):
+        for score in scores:
+            label = _with(name, score, scores)
+            statements.append(above(label, at_start.better(folder, trained, score)))
+    text = "they stay below magnitude after training"
+    return Claim("F4", text, statements, f"behind it: {_listed(statements)}", [at_start])
+
+
 def _listed(statements: Sequence[Statement]) -> str:
     return ", ".join(map(str, statements))
 
 
-CLAIMS: tuple[Callable[[], Claim], ...] = (s1, z1, z2, z3, e1, r1, r2)
+CLAIMS: tuple[Callable[[], Claim], ...] = (s1, z1, z2, z3, e1, r1, r2, f1, f2, f3, f4)
 """In the order of the page."""

@@ -56,7 +56,7 @@ def test_every_link_of_the_page_leads_somewhere():
 
 def test_every_claim_is_asked_once_and_every_finding_is_on_the_page():
     found = [make() for make in (*claims.CLAIMS, *methods.CLAIMS)]
-    assert len(found) == len({claim.name for claim in found}) == 35
+    assert len(found) == len({claim.name for claim in found}) == 39
     modules = {path.stem for path in Path(sections.__file__).parent.glob("[a-z]*.py")}
     assert {section.__name__.split(".")[-1] for section in SECTIONS} == modules
 
@@ -287,6 +287,26 @@ def test_rigl_set_and_the_mask_that_stays_are_compared_as_they_were_trained():
         ):
             difference = [of[arm, k, index] - of[other, k, index] for k in range(5)]
             assert f"at {density} {estimate(difference)}" in claim.seen
+
+
+@pytest.mark.parametrize(
+    ("folder", "density", "scores", "trained"),
+    [
+        ("at-start", 0.05, ("snip", "synflow", "magnitude"), "lth"),
+    ],
+)
+def test_tickets_at_the_start_are_compared_with_what_is_made_of_them(
+    folder, density, scores, trained
+):
+    records = raw(folder)
+    of = {}
+    for arm in {record["arm"] for record in records}:
+        of[arm] = interpolated(records, arm, density, accuracy)
+    for score in scores:
+        assert estimate(of[score] - of["random"]) in methods.f1().seen
+        assert estimate(of[score] - of[f"{score}-shuffled"]) in methods.f2().seen
+        assert estimate(of[score] - of[f"{score}-reinitialised"]) in methods.f3().seen
+        assert estimate(of[trained] - of[score]) in methods.f4().seen
 
 
 def test_the_first_layer_is_never_the_one_that_is_empty():

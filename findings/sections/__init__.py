@@ -20,6 +20,7 @@ _ORDER = (
     "collapse",
     "snip",
     "untrained",
+    "at_start",
     "dynamic",
 )
 SECTIONS: tuple[ModuleType, ...] = tuple(import_module(f"{__name__}.{name}") for name in _ORDER)
