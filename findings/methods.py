@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from findings.claims import Claim
-from findings.evidence import MARGIN, MARGIN_MNIST, Statement, above, below, minus
-from findings.sections import at_start, dynamic, snip, untrained
+from findings.evidence import MARGIN, MARGIN_MNIST, Statement, Values, above, below, minus
+from findings.sections import at_start, dynamic, layers_left, snip, untrained
 
 
 def s1() -> Claim:
@@ -142,9 +142,37 @@ def f4() -> Claim:
     return Claim("F4", text, statements, f"behind it: {_listed(statements)}", [at_start])
 
 
+def t1() -> Claim:
+    """At every density and in every replicate."""
+    statements = []
+    for density in layers_left.DENSITIES:
+        emptied = [layers_left.layers() - alive for alive in layers_left.alive("synflow", density)]
+        statements.append(Statement(density, tuple(emptied), "always below", 0.5, _counts))
+    text = "SynFlow in 100 cuts empties no layer"
+    return Claim(
+        "T1", text, statements, f"layers emptied: {'; '.join(map(str, statements))}", [layers_left]
+    )
+
+
+def t2() -> Claim:
+    """At 0.1 %, in every replicate: SynFlow at least as many as SNIP, SNIP as a random mask."""
+    statements = []
+    for arm, other in (("synflow", "snip"), ("snip", "random")):
+        more = layers_left.more(arm, other, "0.1 %")
+        label = f"{layers_left.ARMS[arm]} minus {layers_left.ARMS[other]}"
+        statements.append(Statement(label, tuple(more), "always above", -0.5, _counts))
+    text = "it leaves at least as many layers as SNIP, and SNIP as many as a random mask"
+    seen = f"layers at 0.1 %, by replicate: {'; '.join(map(str, statements))}"
+    return Claim("T2", text, statements, seen, [layers_left])
+
+
+def _counts(values: Values) -> str:
+    return ", ".join(f"{value:+.0f}" for value in values)
+
+
 def _listed(statements: Sequence[Statement]) -> str:
     return ", ".join(map(str, statements))
 
 
-CLAIMS: tuple[Callable[[], Claim], ...] = (s1, z1, z2, z3, e1, r1, r2, f1, f2, f3, f4)
+CLAIMS: tuple[Callable[[], Claim], ...] = (s1, z1, z2, z3, e1, r1, r2, f1, f2, f3, f4, t1, t2)
 """In the order of the page."""

@@ -51,8 +51,8 @@ shown if it holds in every replicate.
 The claims come from the two documents that tombola started from: Havinga & Sawhney (H, including what they
 report from others) and COLT (C, arXiv:2212.12770), and from papers whose scores and methods it has: SNIP
 (S, arXiv:1810.02340), Zhou et al. (Z, arXiv:1905.01067), edge-popup (E, arXiv:1911.13299), Frankle et
-al. on pruning before training (F, arXiv:2009.08576), RigL (R, arXiv:1911.11134). H11 and H12 need features
-that do not exist yet.
+al. on pruning before training (F, arXiv:2009.08576), RigL (R, arXiv:1911.11134), SynFlow (T,
+arXiv:2006.05467). H11 and H12 need features that do not exist yet.
 """
 
 

@@ -56,7 +56,7 @@ def test_every_link_of_the_page_leads_somewhere():
 
 def test_every_claim_is_asked_once_and_every_finding_is_on_the_page():
     found = [make() for make in (*claims.CLAIMS, *methods.CLAIMS)]
-    assert len(found) == len({claim.name for claim in found}) == 39
+    assert len(found) == len({claim.name for claim in found}) == 41
     modules = {path.stem for path in Path(sections.__file__).parent.glob("[a-z]*.py")}
     assert {section.__name__.split(".")[-1] for section in SECTIONS} == modules
 
@@ -307,6 +307,17 @@ def test_tickets_at_the_start_are_compared_with_what_is_made_of_them(
         assert estimate(of[score] - of[f"{score}-shuffled"]) in methods.f2().seen
         assert estimate(of[score] - of[f"{score}-reinitialised"]) in methods.f3().seen
         assert estimate(of[trained] - of[score]) in methods.f4().seen
+
+
+def test_a_layer_counts_as_left_if_it_keeps_a_weight():
+    for record in raw("layers-left"):
+        if record["round"]:
+            empty = {name for name, (kept, _) in record["layers"].items() if kept == 0}
+            assert empty == set(record["collapsed"])
+            emptied = sections.layers_left.layers() - len(empty)
+            index = record["replicate"]
+            density = f"{100 * record['density']:.1f} %".replace("1.0 %", "1 %")
+            assert sections.layers_left.alive(record["arm"], density)[index] == emptied
 
 
 def test_the_first_layer_is_never_the_one_that_is_empty():

@@ -20,6 +20,7 @@ _ORDER = (
     "collapse",
     "snip",
     "untrained",
+    "layers_left",
     "at_start",
     "dynamic",
 )

@@ -54,7 +54,7 @@ Test accuracy in percent, differences in points:
 
 {_numbers(FASHION, fashion)}
 
-Neither change costs any of them a point (F2, F3), as in the paper: what they choose is how many weights each layer keeps,
-not which. SynFlow and magnitude are ahead of a random mask, SNIP and GraSP behind it (F1), and SNIP's own
+Neither change costs any of them a point (F2, F3), as in the paper: what they choose is how many weights each layer
+keeps, not which. SynFlow and magnitude are ahead of a random mask, SNIP and GraSP behind it (F1), and SNIP's own
 choice within a layer is worse than a shuffled one. All are behind LTH (F4).
 """
