@@ -293,6 +293,7 @@ def test_rigl_set_and_the_mask_that_stays_are_compared_as_they_were_trained():
     ("folder", "density", "scores", "trained"),
     [
         ("at-start", 0.05, ("snip", "synflow", "magnitude"), "lth"),
+        ("cifar10-at-start", 0.1, ("snip", "synflow", "magnitude"), "one-shot"),
     ],
 )
 def test_tickets_at_the_start_are_compared_with_what_is_made_of_them(
