@@ -139,7 +139,11 @@ def gradients_by_func(model, weights, batches):
 def snip_by_func(model, mask, batches):
     model, weights = masked(model, mask)
     gradients = gradients_by_func(model, weights, batches)
-    return {name: (weights[name] * sum(g[name] for g in gradients)).abs() for name in mask}
+    scores = {}
+    for name in mask:
+        total = torch.stack([of_batch[name] for of_batch in gradients]).sum(dim=0)
+        scores[name] = (weights[name] * total).abs()
+    return scores
 
 
 def taylor_by_func(model, mask, batches):

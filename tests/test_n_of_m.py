@@ -187,10 +187,10 @@ def test_partitions_agree_within_each_block_as_they_do_within_a_group():
     for cut in (keep_common, keep_any):
         by_scope, _ = cut(scope=n_of_m(layer, 2, 4))(mask, states, Count({"weight": 20}), CONTEXT)
         rows = in_blocks(by_scope["weight"], 4)
-        apart = [
-            {str(number): row for number, row in enumerate(in_blocks(state["weight"], 4))}
-            for state in states
-        ]
+        apart = []
+        for state in states:
+            blocks = enumerate(in_blocks(state["weight"], 4))
+            apart.append({str(number): row for number, row in blocks})
         for number, row in enumerate(rows):
             one = {"block": torch.ones(4, dtype=torch.bool)}
             of_block = [{"block": state[str(number)]} for state in apart]
