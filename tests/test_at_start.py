@@ -209,3 +209,25 @@ def test_fewer_examples_than_a_batch_are_a_smaller_batch_of_the_same_ones(asked,
 def test_scores_are_tried_before_anything_is_trained(arm, said):
     with pytest.raises(ConfigError, match=said):
         foresee(plan(recipe({"a": {"method": "at_start"} | arm})), runs=Path("nowhere"))
+
+
+def looking(state, mask, context):
+    """Score by magnitude, and refuse a state that still has what was pruned."""
+    del context
+    for name, keep in mask.items():
+        assert not bool(state[name][~keep].any())
+    return {name: state[name].abs() for name in mask}
+
+
+def test_each_cut_sees_zeros_where_the_cuts_before_have_pruned():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    task = Classification(model, split(synthetic()), head="1")
+    mask = ones(model, "all")
+    job = Job(task.initial_state(), mask, Training(epochs=1), seed=0, last=0)
+    ranking = Ranking("tests.test_at_start:looking")
+    groups = whole_model(mask)
+    work = Cut((job,), mask, Count(64), (ranking,), groups, before=(Count(320), Count(128)))
+    pruned = work.do(task, [run_job(job, task)], lambda _done, _all: None)
+    assert count(pruned.mask) == 64
+    at_once = prune({"1.weight": job.start["1.weight"].abs()}, mask, count=64)
+    assert torch.equal(pruned.mask["1.weight"], at_once["1.weight"])
