@@ -51,7 +51,7 @@ def refused(said: str, function, *args, error=DataError, **options) -> None:
 # the contract that every entry keeps
 
 
-@pytest.fixture(params=catalogue.entries("tombola.data"))
+@pytest.fixture(params=catalogue.entries_for("tombola.data", "classification"))
 def entry_and_dataset(request, needs_data, tmp_path):
     name = request.param
     options, root = {}, tmp_path
@@ -103,8 +103,26 @@ def test_the_catalogue_lists_its_entries_without_importing_torch():
         "image_folder",
         "mnist",
         "synthetic",
+        "tiny_imagenet",
     ]
-    assert listed == [*sets, "tiny_imagenet"]
+    assert set(sets) <= set(listed)
+    assert listed == sorted(listed)
+    assert catalogue.entries_for("tombola.data", "classification") == sets
+
+
+def test_data_of_another_task_is_refused_in_one_line_with_the_entries_of_this_one(monkeypatch):
+    class Other:
+        task = "detection"
+
+    refused("'digits' is for the task classification, and this one is detection; it takes a",
+            load, "digits", kind=Other, error=ConfigError)  # fmt: skip
+
+    def boxes() -> Other: ...
+
+    monkeypatch.setattr(data._digits, "digits", boxes)
+    assert catalogue.task_of("tombola.data", "digits") == "detection"
+    refused("data 'digits' is for the task detection, and this one is classification; it takes: arr",
+            load, "digits", error=ConfigError)  # fmt: skip
 
 
 # the data sets

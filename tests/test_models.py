@@ -17,7 +17,7 @@ from tombola.ground import catalogue, seeds
 from tombola.ground.errors import ConfigError
 from tombola.models.building import build, find_head, head_name, initialise_, replace_head_
 
-ENTRIES = catalogue.entries("tombola.models")
+ENTRIES = catalogue.entries_for("tombola.models", "classification")
 
 
 def paper_shape(name):

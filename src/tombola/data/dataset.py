@@ -11,13 +11,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tombola.data.pictures import Files, Pictures
+from tombola.ground.catalogue import CLASSIFICATION
 from tombola.ground.errors import DataError
 from tombola.ground.notebooks import one_line
 
@@ -30,6 +31,7 @@ class Dataset:
     """Images and labels, in published order; contradictions are refused with a DataError.
 
     Attributes:
+        task: The task that it is for.
         train_images: uint8 or float32 [n, channels, height, width], in raw units; a tensor, or
             files that are decoded when they are needed.
         train_labels: int64 [n], from 0 to ``num_classes`` - 1; every class occurs.
@@ -46,6 +48,8 @@ class Dataset:
         moments_of: From how many training images they are computed; None takes all.
         class_names: Names of the classes, by their numbers; None if they are not known.
     """
+
+    task: ClassVar[str] = CLASSIFICATION
 
     train_images: Tensor | Pictures
     train_labels: Tensor

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar, overload
 
 from tombola.data.dataset import Dataset, from_tensors
 from tombola.data.roots import data_root
@@ -17,6 +17,23 @@ from tombola.ground import catalogue
 from tombola.ground.errors import ConfigError, DataError, shown
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+class Loaded(Protocol):
+    """What an entry of ``tombola.data`` returns; the class says for which task it is.
+
+    Attributes:
+        task: The name of the task.
+        fingerprint: Of all that the data holds.
+    """
+
+    task: ClassVar[str]
+
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+
+
+L = TypeVar("L", bound=Loaded)
 
 
 def takes(name: str, option: str) -> bool:
@@ -31,9 +48,29 @@ def takes(name: str, option: str) -> bool:
     return option in inspect.signature(catalogue.entry("tombola.data", name)).parameters
 
 
+@overload
 def load(
     name: str, *, root: str | Path | None = None, options: Mapping[str, Any] = _NONE
-) -> Dataset:
+) -> Dataset: ...
+
+
+@overload
+def load(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    options: Mapping[str, Any] = _NONE,
+    kind: type[L],
+) -> L: ...
+
+
+def load(
+    name: str,
+    *,
+    root: str | Path | None = None,
+    options: Mapping[str, Any] = _NONE,
+    kind: type[Any] = Dataset,
+) -> Any:
     """Return the data set of that name, checked.
 
     Args:
@@ -42,10 +79,11 @@ def load(
             your code.
         root: The folder of the data sets, for an entry that reads files; see ``data_root``.
         options: The entry's keyword arguments.
+        kind: What it must give: the class of a task's data, which has the task's name as ``task``.
 
     Raises:
-        ConfigError: There is no such entry, or it has no such option, or it needs one that is not
-            given.
+        ConfigError: There is no such entry, or it is for another task, or it has no such option, or
+            it needs one that is not given.
         DataError: The data is missing, incomplete or not what it should be, or your own function
             fails.
 
@@ -54,6 +92,7 @@ def load(
     """
     # Python's own error for a missing argument would not speak of options.
     function = catalogue.entry("tombola.data", name)
+    catalogue.check_is_for("tombola.data", name, kind.task)
     parameters = inspect.signature(function).parameters
     for key, parameter in parameters.items():
         by_name = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
@@ -63,18 +102,19 @@ def load(
     with catalogue.own_code(name, "data", DataError):
         # A user's own function may return plain arrays, and knows nothing of `Dataset`.
         result = catalogue.call(function, name, options=options, root=data_root(root))
-        if isinstance(result, Dataset):
+        if isinstance(result, kind):
             return result
-        if isinstance(result, tuple | list) and len(result) == 4:
+        if kind is Dataset and isinstance(result, tuple | list) and len(result) == 4:
             try:
                 return from_tensors(*result)
             except DataError as error:
                 raise DataError(f"{shown(name)}: {error}") from error
     is_sequence = isinstance(result, tuple | list)
-    kind = f"{len(result)} values" if is_sequence else type(result).__name__
+    given = f"{len(result)} values" if is_sequence else type(result).__name__
+    four = ", or training images, training labels, test images and test labels"
     raise DataError(
-        f"{shown(name)} gives {kind}; it must give a Dataset, or training images, training labels, "
-        "test images and test labels"
+        f"{shown(name)} gives {given}; it must give a {kind.__name__}"
+        f"{four if kind is Dataset else ''}"
     )
 
 

@@ -33,6 +33,7 @@ from tombola.ground.errors import (
 )
 
 TORCHVISION = "torchvision:"  # before the names of torchvision's models
+CLASSIFICATION = "classification"  # the task of data and models that do not say another
 
 
 def entries(package: str) -> list[str]:
@@ -97,6 +98,58 @@ def entry(package: str, name: str) -> Callable[..., Any]:
     attribute = name if hasattr(module, name) else name.title().replace("_", "")
     function: Callable[..., Any] = getattr(module, attribute)
     return function
+
+
+def task_of(package: str, name: str) -> str | None:
+    """Return the task that an entry of ``tombola.data`` or ``tombola.models`` is for.
+
+    It is the attribute ``task`` of what the entry says that it returns; without one it is for
+    classification.
+
+    Returns:
+        The task's name; ``None`` for a function of the user's own that does not say what it
+        returns.
+
+    Raises:
+        ConfigError: There is no such entry, or the user's own cannot be imported.
+
+    >>> task_of("tombola.data", "digits"), task_of("tombola.models", "lenet5")
+    ('classification', 'classification')
+    """
+    # torchvision's models are built by tombola's own code, and have no file in the catalogue.
+    if name.startswith(TORCHVISION):
+        return None
+    returned = _hints(entry(package, name)).get("return")
+    task: str | None = getattr(returned, "task", None)
+    return task if task is not None or is_own(name) else CLASSIFICATION
+
+
+def entries_for(package: str, task: str) -> list[str]:
+    """List the entries of ``tombola.data`` or ``tombola.models`` that are for a task.
+
+    >>> "digits" in entries_for("tombola.data", "classification")
+    True
+    """
+    return [name for name in entries(package) if task_of(package, name) == task]
+
+
+def check_is_for(package: str, name: str, task: str) -> None:
+    """Refuse an entry of ``tombola.data`` or ``tombola.models`` that is for another task.
+
+    Raises:
+        ConfigError: It is; the message names the entries that are for this one.
+
+    >>> check_is_for("tombola.data", "digits", "classification")
+    """
+    other = task_of(package, name)
+    if other in (None, task):
+        return
+    known = entries_for(package, task)
+    choices = f"it takes: {', '.join(known)}" if known else "it takes a function of your own"
+    kind = package.rpartition(".")[2]
+    raise ConfigError(
+        f"{kind} {shown(name)} is for the task {other}, and this one is {task}; {choices}"
+    )
 
 
 def is_own(name: str) -> bool:
