@@ -1,6 +1,7 @@
 """Partitions: everything is given to exactly one model, in shares as equal as can be."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 
 from tombola.data.partitions import WHOLE, Partition, by_classes, by_examples, by_seeds
 from tombola.ground.errors import ConfigError
+from tombola.masks.digests import digest_json
+from tombola.schema import arms
 
 
 def test_classes_in_order_are_dealt_in_runs_the_larger_first():
@@ -133,3 +136,53 @@ def test_a_full_head_is_told_in_partition_and_digest():
     assert len({part.digest for part in own + full}) == 4
     assert full[0].describe()["full_head"] is True
     assert not WHOLE.own_head
+
+
+def test_what_is_done_about_other_classes_is_in_the_digest_only_where_it_is_set():
+    plain = Partition((0, 1))
+    # As it has been since before there was the field.
+    assert plain.digest == digest_json([[0, 1], None, None, False])
+    ignoring, hiding = Partition((0, 1), others="ignore"), Partition((0, 1), others="background")
+    assert len({plain.digest, ignoring.digest, hiding.digest}) == 3
+    assert "others" not in plain.describe()
+    assert ignoring.describe()["others"] == "ignore"
+    assert [part.others for part in by_classes(4, 2, 0, others="ignore")] == ["ignore"] * 2
+    assert by_classes(4, 1, 0, others="ignore") == [WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "gives"),
+    [
+        ((), None, None),
+        (("ignore", "exclude"), None, "ignore"),
+        (("ignore", "exclude"), "exclude", "exclude"),
+        ((), "ignore", "others is 'ignore', and each example of its task has one class"),
+        (
+            ("ignore", "exclude"),
+            "ignored",
+            "others is 'ignored'; its task knows ignore, exclude. Did you mean 'ignore'?",
+        ),
+    ],
+)
+def test_colt_asks_the_task_what_it_does_about_other_classes(known, asked, gives):
+    method = arms.read({"method": "colt", "rate": 0.15, "others": asked}, "arms.colt")
+    task = SimpleNamespace(others=known, classes=4)
+    ground = SimpleNamespace(task=task, searched=WHOLE, seed=0)
+    if gives is None or gives in known:
+        assert {part.others for part in method.division(ground)} == {gives}
+        return
+    with pytest.raises(ConfigError) as refusal:
+        method.division(ground)
+    assert gives in str(refusal.value)
+
+
+def test_an_option_that_came_later_is_written_only_where_it_is_set():
+    given = {"method": "colt", "rate": 0.15}
+    plain = arms.read(given, "arms.colt")
+    asked = arms.read(given | {"others": "exclude"}, "arms.colt")
+    assert "others" not in plain.to_dict() and "others" not in plain.definition()
+    assert asked.definition() == plain.definition() | {"others": "exclude"}
+    with pytest.raises(ConfigError, match="arms.colt.others has no meaning with split_by: seeds"):
+        arms.read(given | {"split_by": "seeds", "others": "exclude"}, "arms.colt").check(
+            "arms.colt"
+        )

@@ -35,6 +35,8 @@ class Partition:
         order: Address of a data order of its own; ``None`` follows the replicate's order.
         full_head: With classes: labels keep their numbers and the head all its outputs; otherwise
             the partition has a head of its own.
+        others: With classes: what its training does about the objects of other classes in its
+            examples, one of the task's ``others``; ``None`` where an example has one class.
 
     >>> Partition(classes=(0, 3, 4)).describe()
     {'classes': (0, 3, 4), 'examples': None, 'order': None, 'full_head': False}
@@ -44,6 +46,7 @@ class Partition:
     examples: tuple[int, ...] | None = None
     order: int | None = None
     full_head: bool = False
+    others: str | None = None
 
     def __post_init__(self) -> None:
         take_own_numbers_(self)
@@ -56,19 +59,22 @@ class Partition:
     @functools.cached_property
     def digest(self) -> str:
         """Digest of what the partition holds."""
-        return digest_json([self.classes, self.examples, self.order, self.full_head])
+        entries = [self.classes, self.examples, self.order, self.full_head]
+        # Only where it is set, so that partitions of before keep their digests.
+        return digest_json(entries if self.others is None else [*entries, self.others])
 
     def describe(self) -> dict[str, object]:
         """Describe the partition for a ticket's origin: examples by their number and digest."""
         examples: dict[str, object] | None = None
         if self.examples is not None:
             examples = {"number": len(self.examples), "digest": self.digest}
-        return {
+        described: dict[str, object] = {
             "classes": self.classes,
             "examples": examples,
             "order": self.order,
             "full_head": self.full_head,
         }
+        return described if self.others is None else described | {"others": self.others}
 
 
 WHOLE = Partition()
@@ -144,6 +150,7 @@ def by_classes(
     *,
     full_head: bool = False,
     drop_remainder: bool = False,
+    others: str | None = None,
 ) -> list[Partition]:
     """Divide the classes among n partitions, at random or in order.
 
@@ -157,6 +164,7 @@ def by_classes(
         full_head: Labels keep their numbers, and each model the head of all classes.
         drop_remainder: Leave out the last classes where the division does not come out even, as the
             authors' code does.
+        others: What training does about objects of other classes, see `Partition`.
 
     Raises:
         ConfigError: A partition would get no class, or a single one: a head of one output cannot
@@ -193,7 +201,10 @@ def by_classes(
     if drop_remainder:
         order = order[: num_classes // n * n]
     chunks = _chunks(order, n)
-    return [Partition(classes=tuple(sorted(chunk)), full_head=full_head) for chunk in chunks]
+    parts = []
+    for chunk in chunks:
+        parts.append(Partition(tuple(sorted(chunk)), full_head=full_head, others=others))
+    return parts
 
 
 def by_examples(num_examples: int, n: int, seed: int) -> list[Partition]:

@@ -40,6 +40,7 @@ from tombola.folder.run_folder import RunFolder
 from tombola.folder.runs import Run
 from tombola.ground import catalogue, devices, extras, waiting
 from tombola.ground.errors import DiskError
+from tombola.ground.plain import plain
 from tombola.ground.settings import in_words
 from tombola.ground.types import State
 from tombola.masks.masks import size
@@ -398,7 +399,7 @@ def _origin(plans: Plans) -> dict[str, Any]:
     origin = {
         "model": model,
         "data": _data_origin(recipe, task),
-        "training": asdict(recipe.training),
+        "training": plain(recipe.training),
         "prunable": recipe.prunable,
         "shared": shared_names(state_of(task.model)),
     }

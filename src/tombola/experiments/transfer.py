@@ -31,6 +31,7 @@ from tombola.folder.environments import source_digest
 from tombola.folder.locking import lock
 from tombola.ground import catalogue, devices, extras, waiting
 from tombola.ground.errors import ConfigError, InputError, TicketError
+from tombola.ground.plain import plain
 from tombola.ground.settings import Training, in_words
 from tombola.masks.digests import digest_json
 from tombola.masks.masks import count, density, from_zeros, head_weight, size, unmasked
@@ -457,7 +458,7 @@ def _record(
         "train_accuracy": measured.train.values["accuracy"],
         "early_stop_step": trained.early_step,
         "selected": trained.select,
-        "training": json.loads(json.dumps(asdict(job.training))),
+        "training": json.loads(json.dumps(plain(job.training))),
         "samples_seen": trained.samples,
         "seconds": trained.seconds,
         "round_seconds": trained.seconds,

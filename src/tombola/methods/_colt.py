@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tombola.ground.errors import ConfigError, shown
+from tombola.ground.errors import ConfigError, near, shown
+from tombola.ground.plain import LATER
 from tombola.methods.cards import Card
 from tombola.methods.method import OLD_NAMES
 from tombola.methods.searching import OwnTraining, Rounds
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tombola.data.partitions import Partition
     from tombola.methods.setting import Ground, Setting
     from tombola.search.rounds import Round
+    from tombola.tasks.protocol import Task
     from tombola.tickets import Ticket
 
 
@@ -39,6 +41,9 @@ class Colt(Rounds, OwnTraining):
         combine: How candidates become the next mask. ``all``: keep the weights that all candidates
             keep, as COLT does. ``any``: keep those that any candidate keeps. ``all_at_end``: each
             partition searches independently, and the finished tickets are intersected.
+        others: What training on a class partition does about the objects of other classes in its
+            examples, where an example may have several: one of the task's policies, such as
+            ``ignore``; its first if not given.
     """
 
     partitions: int | None = None
@@ -47,6 +52,7 @@ class Colt(Rounds, OwnTraining):
     remainder: Literal["kept", "dropped"] = "kept"
     train_on: tuple[int, ...] = ()
     combine: Literal["all", "any", "all_at_end"] = "all"
+    others: str | None = field(default=None, metadata=LATER)
 
     written_out: ClassVar[bool] = True
     old_names: ClassVar[Mapping[str, str]] = MappingProxyType(
@@ -183,10 +189,34 @@ class Colt(Rounds, OwnTraining):
         else:
             seed = None if self.split_by == "classes_in_order" else ground.seed
             full, drop = self.head == "full", self.remainder == "dropped"
-            parts = by_classes(task.classes, number, seed, full_head=full, drop_remainder=drop)
+            parts = by_classes(
+                task.classes,
+                number,
+                seed,
+                full_head=full,
+                drop_remainder=drop,
+                others=self._others(task),
+            )
         # A search on part of the data divides only that part.
         labels = task.labels("train") if searched != WHOLE else None
         return parts if labels is None else within(searched, parts, labels)
+
+    def _others(self, task: Task) -> str | None:
+        """Return what its class partitions do about objects of other classes."""
+        known = task.others
+        if self.others is None:
+            return known[0] if known else None
+        if not known:
+            raise ConfigError(
+                f"others is {shown(self.others)}, and each example of its task has one class; "
+                "leave it out"
+            )
+        if self.others not in known:
+            raise ConfigError(
+                f"others is {shown(self.others)}; its task knows {', '.join(known)}."
+                f"{near(self.others, known)}"
+            )
+        return self.others
 
     def trained_on(self, ground: Ground) -> list[Partition]:
         parts = self.division(ground)
@@ -253,5 +283,7 @@ class Colt(Rounds, OwnTraining):
             )
         if self.head != "own" and not self.split_by.startswith("classes"):
             raise ConfigError(f"{where}.head has no meaning with split_by: {self.split_by}")
+        if self.others is not None and not self.split_by.startswith("classes"):
+            raise ConfigError(f"{where}.others has no meaning with split_by: {self.split_by}")
         if self.remainder != "kept" and self.split_by != "classes_in_order":
             raise ConfigError(f"{where}.remainder has no meaning with split_by: {self.split_by}")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tombola.ground import catalogue
 from tombola.ground.errors import ConfigError, shown
+from tombola.ground.plain import LATER, plain
 from tombola.methods.cards import Card
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Method:
     """
 
     evaluate_at: tuple[float, ...] | None = None
-    evaluate: Literal["trained", "untrained"] = "trained"
+    evaluate: Literal["trained", "untrained"] = field(default="trained", metadata=LATER)
 
     # What the method is, for readers: one card for each use that has its own name.
     cards: ClassVar[tuple[Card, ...]] = ()
@@ -354,10 +355,7 @@ class Method:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data, as written in a resolved recipe."""
-        options = {"method": self.method} | dataclasses.asdict(self)
-        # Runs of before there was the entry keep their names.
-        if self.evaluate == "trained":
-            del options["evaluate"]
+        options: dict[str, Any] = {"method": self.method} | plain(self)
         if not self.written_out:
             return options
         defaults = dict(WRITTEN_OUT)

@@ -21,6 +21,7 @@ from tombola.ground.checking import (
     hints_of,
 )
 from tombola.ground.errors import ConfigError, InputError, shown
+from tombola.ground.plain import LATER, plain
 from tombola.ground.settings import Training
 from tombola.methods import Method, held
 from tombola.methods.method import MOST_ROUNDS, OLD_NAMES
@@ -148,7 +149,7 @@ class Recipe:
     name: str
     training: Training
     arms: dict[str, Method]
-    task: str = CLASSIFICATION
+    task: str = field(default=CLASSIFICATION, metadata=LATER)
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     until: Until = field(default_factory=Until)
@@ -283,24 +284,16 @@ class Recipe:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the resolved recipe as plain data, every default written out; reading it gives
-        this recipe again.
+        """Return the resolved recipe as plain data; reading it gives this recipe again.
+
+        Every default is written out but those of later entries, see `tombola.ground.plain`.
         """
-        content: dict[str, Any] = dataclasses.asdict(self)
+        content: dict[str, Any] = plain(self)
         content["arms"] = {name: arm.to_dict() for name, arm in self.arms.items()}
         content = _listed(content)
         # Options of a data set or a model stand beside the entries of their section.
         for section in ("data", "model"):
             content[section] |= content[section].pop("options")
-        # Entries that came later are left out at their defaults: a digest is made of this, and runs
-        # of before keep theirs.
-        if self.task == CLASSIFICATION:
-            del content["task"]
-        for key in ("classes", "skew"):
-            if content["data"][key] is None:
-                del content["data"][key]
-        if content["model"]["mask"] is None:
-            del content["model"]["mask"]
         if self.profile is not None:
             content["profile"]["except"] = content["profile"].pop("but")
         return content

@@ -25,6 +25,9 @@ class Base:
     model: nn.Module
     head: str | None
     device: torch.device
+    # What a class partition may do about objects of other classes in its examples, its default
+    # first. Most tasks have one class an example, so there are none.
+    others: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int | None:

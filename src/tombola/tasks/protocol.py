@@ -69,6 +69,8 @@ class Task(Protocol):
         device: Where models are trained and tested.
         classes: How many classes there are to divide among partitions; ``None`` where there are
             none.
+        others: What a class partition may do about objects of other classes in its examples, the
+            default first; empty where an example has one class.
         digest: Of all that a training on this task depends on.
         fingerprint: Of the data alone.
         leaks: Whether the validation split is the test split.
@@ -89,6 +91,8 @@ class Task(Protocol):
     def device(self) -> torch.device: ...  # noqa: D102
     @property
     def classes(self) -> int | None: ...  # noqa: D102
+    @property
+    def others(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def digest(self) -> str: ...  # noqa: D102
     @property
@@ -220,6 +224,7 @@ def _check_members(task: Any, wrong: Any) -> None:
         "head": str | None,
         "classes": int | None,
         "metrics": tuple,
+        "others": tuple,
     }
     for member, kind in kinds.items():
         value = getattr(task, member)

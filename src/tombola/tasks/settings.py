@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tombola.data.settings import Augment, Skew
+from tombola.ground.plain import LATER
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Data:
     name: str = field(default="digits", metadata={"short": True})
     valid: int | float | Literal["test"] = 0.1
     subset: int | None = None
-    classes: int | None = None
+    classes: int | None = field(default=None, metadata=LATER)
     augment: Augment = field(default_factory=Augment)
-    skew: Skew | None = None
+    skew: Skew | None = field(default=None, metadata=LATER)
     options: dict[str, Any] = field(default_factory=dict, metadata={"rest": True})
 
 
@@ -60,5 +61,5 @@ class Model:
     head: str | None = None
     init: Literal["xavier", "default"] = "xavier"
     weights: str | None = None
-    mask: Literal["from_weights"] | None = None
+    mask: Literal["from_weights"] | None = field(default=None, metadata=LATER)
     options: dict[str, Any] = field(default_factory=dict, metadata={"rest": True})

@@ -9,7 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,7 @@ from tombola.ground.contracts import CONTRACTS
 from tombola.ground.errors import ConfigError, InvariantError, TrainingError, shown
 from tombola.ground.metrics import metric_named
 from tombola.ground.notebooks import one_line
+from tombola.ground.plain import plain
 from tombola.ground.settings import Schedule, Training
 from tombola.ground.types import Mask, State
 from tombola.kernels import finding
@@ -112,7 +113,7 @@ class Job:
                 "start": self.start_digest,
                 "mask": self.mask_digest,
                 "part": self.part.digest,
-                "training": asdict(self.training),
+                "training": plain(self.training),
                 "seed": self.seed,
                 "steps": [self.first, self.last],
             }
