@@ -34,6 +34,7 @@ LAYOUT = Layout(
             "stability",
             "paper",
         ),
+        "Classes": ("per_class",),
         "Untrained": ("untrained",),
         "Cost": ("costs", "scoring", "inference", "spent"),
         "Layers": ("layers", "layers_alive", "weights"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from tombola.evidence import ledger
 from tombola.evidence.comparisons import DENSE, Comparison
 from tombola.ground.metrics import ACCURACY, Metric
-from tombola.reports import aggregate
+from tombola.reports import aggregate, class_values
 from tombola.reports.aggregate import Record
 from tombola.reports.drawing import (
     GREY,
@@ -443,6 +443,96 @@ def distance(records: Sequence[Record]) -> alt.VConcatChart:
     rows = _rows(_of_tickets(trained), lambda record: record.get("distance"))
     title = "Change of a kept weight (root mean square)"
     return _over_density(aggregate.arms(records), [_Panel(title, rows, ".4f", 260)])
+
+
+def classes(records: Sequence[Record], density: float, metric: Metric = ACCURACY) -> alt.LayerChart:
+    """Draw what the dense network and each arm's ticket reach of every class: a row a class, the
+    best one above, in it a line an arm.
+
+    Args:
+        records: Of the whole experiment.
+        density: Of each arm the first ticket at or below is shown.
+        metric: By whose unit the values are shown.
+    """
+    from tombola.ground.extras import altair as alt
+
+    rows = _class_rows(records, density, metric)
+    names = aggregate.arms(records)
+    reached = set(distinct(rows, "arm"))
+    shown = [name for name in names if name in reached]
+    title = class_values.kind_of(records)
+    axis = metric.axis(f"Test {title}")
+    x_of: dict[str, Any] = {
+        "scale": alt.Scale(domain=_around_classes(rows), nice=False),
+        "title": axis,
+    }
+    x_of["axis"] = alt.Axis(tickCount=8)
+    place = {
+        "y": alt.Y(
+            "class:N",
+            sort=class_values.classes_of(records),
+            title=None,
+            axis=alt.Axis(**(_NAMES | {"grid": True}), domain=False, tickBand="extent"),
+        ),
+    }
+    beside = place | {
+        "yOffset": alt.YOffset("arm:N", sort=shown, scale=alt.Scale(paddingOuter=0.8))
+    }
+    colour, shape = arm_encodings(names, shown)
+    tips = [
+        alt.Tooltip("class:N"),
+        alt.Tooltip("arm:N"),
+        alt.Tooltip("mean:Q", title=f"{title} {metric.shown_unit}".strip(), format=".2f"),
+        alt.Tooltip("low:Q", title="lowest", format=".2f"),
+        alt.Tooltip("high:Q", title="highest", format=".2f"),
+        alt.Tooltip("replicates:Q"),
+    ]
+    dense = alt.Chart(inline([row for row in rows if row["arm"] == DENSE]))
+    tickets = alt.Chart(inline([row for row in rows if row["arm"] != DENSE]))
+    return styled(
+        # As high as the row: what tickets are compared with.
+        dense.mark_bar(color=GREY, opacity=0.22, height={"band": 0.86}).encode(
+            x=alt.X("low:Q", **x_of), x2="high:Q", **place
+        ),
+        dense.mark_tick(color=GREY, thickness=2, height={"band": 0.86}).encode(
+            x=alt.X("mean:Q", **x_of), tooltip=tips, **place
+        ),
+        tickets.mark_rule(strokeWidth=1.5).encode(
+            x=alt.X("low:Q", **x_of), x2="high:Q", color=colour, **beside
+        ),
+        tickets.mark_point(filled=True, size=48, opacity=1).encode(
+            x=alt.X("mean:Q", **x_of), color=colour, shape=shape, tooltip=tips, **beside
+        ),
+        height=(9 * max(1, len(shown)) + 10) * len(distinct(rows, "class")),
+    )
+
+
+def _class_rows(records: Sequence[Record], density: float, metric: Metric) -> list[dict[str, Any]]:
+    """Return what is drawn of each class: the dense network's rows first."""
+    by_arm = {DENSE: class_values.dense_by_class(records)}
+    by_arm |= class_values.tickets_by_class(records, density)
+    rows = []
+    for arm, by_class in by_arm.items():
+        for name, spread in by_class.items():
+            rows.append(
+                {
+                    "class": name,
+                    "arm": arm,
+                    "mean": metric.scale * spread.mean,
+                    "low": metric.scale * spread.lowest,
+                    "high": metric.scale * spread.highest,
+                    "replicates": spread.n,
+                }
+            )
+    return rows
+
+
+def _around_classes(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return a domain with a margin in which all of the rows lie."""
+    low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
+    margin = 0.04 * (high - low) or 0.5
+    # A mark at the end of the axis would be cut off, so only zero and what lies below ends it.
+    return [max(0.0, low - margin), high + margin]
 
 
 def _of_tickets(records: Sequence[Record]) -> list[Record]:
