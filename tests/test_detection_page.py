@@ -9,12 +9,29 @@ from tombola.reports import class_values, layout, page
 from tombola.reports.decisions import Asked
 from tombola.reports.section import OneRun
 from tombola.reports.sections._per_class import PerClass
+from tombola.reports.sections._shares import Shares
 
 MAP = Metric("map50", "mAP@0.5", plural="mAP@0.5")
 ARMS = ("colt-2", "lth", "random")
 # Of the dense network, the worst class first: the page sorts them.
 CLASSES = {"ring": 0.35, "star": 0.62, "cross": 0.71, "disc": 0.93}
 LOST = {"colt-2": 0.01, "lth": 0.03, "random": 0.12}
+
+# Of the two partitions of a replicate.
+SHARES = [
+    [
+        {"pictures": 60, "own_boxes": 90, "shared_pictures": 30, "other_boxes": 10,
+         "lost_pictures": 0, "lost_boxes": 0},
+        {"pictures": 40, "own_boxes": 60, "shared_pictures": 30, "other_boxes": 60,
+         "lost_pictures": 0, "lost_boxes": 0},
+    ],
+    [
+        {"pictures": 50, "own_boxes": 75, "shared_pictures": 25, "other_boxes": 25,
+         "lost_pictures": 0, "lost_boxes": 0},
+        {"pictures": 50, "own_boxes": 75, "shared_pictures": 25, "other_boxes": 25,
+         "lost_pictures": 0, "lost_boxes": 0},
+    ],
+]  # fmt: skip
 
 
 def detected(arm, replicate, index):
@@ -28,6 +45,8 @@ def detected(arm, replicate, index):
     for name in ("test_accuracy", "valid_accuracy"):
         del written[name]
     more = {"test_more": {**by_class, "loss_classifier": 0.2}, "untrained": False}
+    if arm == "colt-2":
+        more["partition_shares"] = SHARES[replicate % 2]
     return written | {"test_map50": mean, "valid_map50": mean, "evaluated": True} | more
 
 
@@ -115,6 +134,42 @@ def test_a_class_without_a_value_and_a_ticket_that_was_not_tested_leave_a_gap():
 def test_without_values_by_class_there_is_no_such_section():
     found = [one | {"test_more": {"loss_classifier": 0.5}} for one in records()]
     assert layout.content_of(PerClass(), OneRun(Evidence(found), asked())) is None
+
+
+# Shares of partitions
+
+
+def test_shares_are_the_mean_of_all_partitions_and_each_replicate_counts_once():
+    """Shares of other boxes by hand: .1, .5, .25, .25 and again .1, .5; of pictures: .5 and .75."""
+    [grid] = Shares().grid(seen())
+    assert grid.groups[0][1][:6] == [
+        "partitions", "pictures", "with other classes", "%", "own boxes", "other boxes",
+    ]  # fmt: skip
+    [row] = grid.rows
+    assert row[:5] == ["colt-2", "6", "50 (40 to 60)", "28 (25 to 30)", "58 (50 to 75)"]
+    assert row[5:8] == ["75 (60 to 90)", "32 (10 to 60)", "28 (10 to 50)"]
+    assert row[8:] == ["0", "0", "0", "0"]
+    assert Shares().sentence(seen()) == [
+        "Pictures of a partition that show classes of other partitions, too: 58 % in colt-2.",
+        "Boxes on a partition's pictures that are of other classes: 28 % in colt-2.",
+    ]
+
+
+def test_what_a_policy_loses_is_told_and_so_is_what_a_task_counts_besides():
+    lost = {"pictures": 30, "own_boxes": 30, "lost_pictures": 10, "lost_boxes": 10, "pixels": 7}
+    found = [one | {"partition_shares": [lost]} for one in records() if one["arm"] == "lth"]
+    evidence = OneRun(Evidence(found), asked())
+    assert Shares().sentence(evidence) == [
+        "Boxes of its own classes that a partition loses: 25 % in lth."
+    ]
+    [grid] = Shares().grid(evidence)
+    assert grid.groups[0][1][-1] == "pixels"
+    assert grid.rows == [["lth", "3", "30", "30", "10", "25", "10", "25", "7"]]
+
+
+def test_a_run_without_partitions_of_classes_has_no_shares():
+    found = [one for one in records() if one["arm"] != "colt-2"]
+    assert layout.content_of(Shares(), OneRun(Evidence(found), asked())) is None
 
 
 @pytest.fixture(scope="module")

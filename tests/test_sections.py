@@ -56,13 +56,14 @@ def evidence(request):
                 making=Making("tombola run", "name: x"),
             )
         )
-    # Those records have no curves, no candidates, no distances, no values by class and no untrained
-    # tickets.
+    # Those records have no curves, no candidates, no distances, no values by class, no shares of
+    # partitions and no untrained tickets.
     made = []
     for record in made_records():
         untrained = record["arm"] == "matched" and record["round"] > 0
         by_class = {"test_more": {"ap_cat": 0.7, "ap_dog": 0.6 - 0.1 * record["density"]}}
-        made.append(record | by_class | ({"untrained": True} if untrained else {}))
+        shares = {"partition_shares": [{"pictures": 9, "shared_pictures": 4, "cells": 2}]}
+        made.append(record | by_class | shares | ({"untrained": True} if untrained else {}))
     found["run"].append(OneRun(Evidence(made), replace(asked(FOUR), chance=0.1)))
     parts = []
     for rate in ("0.003", "0.01"):

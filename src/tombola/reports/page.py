@@ -34,7 +34,7 @@ LAYOUT = Layout(
             "stability",
             "paper",
         ),
-        "Classes": ("per_class",),
+        "Classes": ("per_class", "shares"),
         "Untrained": ("untrained",),
         "Cost": ("costs", "scoring", "inference", "spent"),
         "Layers": ("layers", "layers_alive", "weights"),
