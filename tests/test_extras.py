@@ -21,6 +21,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODULES = [(extra, module) for extra, modules in EXTRAS.items() for module in modules]
 DISTRIBUTIONS = {
     "PIL.Image": "pillow",
+    "pycocotools.coco": "pycocotools",
+    "pycocotools.cocoeval": "pycocotools",
     "sklearn": "scikit-learn",
     "vl_convert": "vl-convert-python",
 }

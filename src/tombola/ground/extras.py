@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import torchvision as torchvision
     import vl_convert as vl_convert
     from PIL import Image as Image
+    from pycocotools import coco as coco
+    from pycocotools import cocoeval as cocoeval
 
 # The modules of each extra in pyproject.toml.
 EXTRAS = {
@@ -36,6 +38,8 @@ EXTRAS = {
     "report": ("altair", "pandas", "scipy", "vl_convert"),
     # Published data sets, image files, torchvision's models.
     "data": ("PIL.Image", "sklearn", "torchvision"),
+    # COCO's mean average precision.
+    "detection": ("pycocotools.coco", "pycocotools.cocoeval"),
     # Trainings on several machines.
     "ray": ("ray",),
 }
