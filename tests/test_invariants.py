@@ -149,10 +149,10 @@ def test_a_model_at_the_rewind_point_passes_with_its_pruned_weights_zero():
     mask["fc.weight"][0] = False
     model = task.build(start, WHOLE, 0)
     apply_(model, mask)
-    check_rewound(model, start, mask, redrawn=False)
+    check_rewound(model, start, mask, redrawn=None)
     halved = task.build(start, Partition(classes=(0, 1)), 0)
     apply_(halved, mask)
-    check_rewound(halved, start, mask, redrawn=True)
+    check_rewound(halved, start, mask, redrawn="head")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,18 @@ def test_whatever_is_not_rewound_is_named(name):
     with pytest.raises(
         InvariantError, match=f"'{name}' is not at the rewind point before training"
     ):
-        check_rewound(model, start, mask, redrawn=False)
+        check_rewound(model, start, mask, redrawn=None)
+
+
+@pytest.mark.parametrize("name", ["fc.bias", "norm.weight", "norm.running_mean"])
+def test_beside_a_redrawn_head_whatever_is_not_rewound_is_named(name):
+    task = make_task()
+    start, mask = task.initial_state(), ones(task.model)
+    model = task.build(start, Partition(classes=(0, 1)), 0)
+    with torch.no_grad():
+        model.state_dict()[name].view(-1)[0] += 0.5
+    with pytest.raises(InvariantError, match=f"'{name}' is not at the rewind point"):
+        check_rewound(model, start, mask, redrawn="head")
 
 
 class Tied(nn.Module):
@@ -181,7 +192,7 @@ class Tied(nn.Module):
         self.b.register_buffer("scale", self.a.scale)
 
 
-@pytest.mark.parametrize("redrawn", [False, True])
+@pytest.mark.parametrize("redrawn", [None, "head"])
 @pytest.mark.parametrize("name", ["a.weight", "b.weight"])
 def test_a_shared_weight_is_compared_once_under_the_name_that_its_mask_has(name, redrawn):
     model = Tied()
@@ -200,7 +211,7 @@ def test_a_shared_buffer_that_is_not_rewound_is_named():
     start = {of: value.clone() for of, value in model.state_dict().items()}
     model.b.scale += 1
     with pytest.raises(InvariantError, match=r"'a.scale' is not at the rewind point"):
-        check_rewound(model, start, ones(model), redrawn=False)
+        check_rewound(model, start, ones(model), redrawn=None)
 
 
 def test_a_pruned_weight_that_is_alive_before_training_is_named():
@@ -211,7 +222,7 @@ def test_a_pruned_weight_that_is_alive_before_training_is_named():
         InvariantError, match=r"'fc.weight' is not at the rewind point before training"
     ):
         check_rewound(
-            task.build(task.initial_state(), WHOLE, 0), task.initial_state(), mask, redrawn=False
+            task.build(task.initial_state(), WHOLE, 0), task.initial_state(), mask, redrawn=None
         )
 
 

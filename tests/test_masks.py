@@ -17,7 +17,7 @@ from tombola.masks.masks import (
     count,
     density,
     empty_layers,
-    head_weight,
+    head_weights,
     intersect,
     kinds,
     masked_parameters,
@@ -26,6 +26,7 @@ from tombola.masks.masks import (
     size,
     total_weights,
 )
+from tombola.masks.scopes import half_output
 
 # ---- which weights
 
@@ -127,15 +128,14 @@ def test_a_convolution_that_is_the_head_is_not_pruned_with_the_convolutions():
     assert list(ones(model, "conv", head="1")) == ["0.weight"]
 
 
-def test_a_head_of_several_layers_is_refused_instead_of_pruned():
+def test_what_is_below_a_head_is_not_pruned_either():
     model = nn.Sequential(nn.Linear(4, 4))
     model.head = nn.Sequential(nn.Dropout(), nn.Linear(4, 2))
+    assert list(ones(model)) == list(ones(model, head="head.1")) == ["0.weight"]
     with pytest.raises(
-        ConfigError,
-        match="head 'head' is a Sequential without a weight; name the output layer itself",
+        ConfigError, match=r"head 'head\.0' is a Dropout without a weight; name the output layer"
     ):
-        ones(model)
-    assert list(ones(model, head="head.1")) == ["0.weight"]
+        ones(model, head="head.0")
 
 
 class Tied(nn.Module):
@@ -162,7 +162,7 @@ def test_a_head_that_shares_its_weight_is_not_pruned_under_the_other_name():
     model = Tied()
     model.hidden, model.head.weight = nn.Linear(3, 2), nn.Parameter(torch.rand(2, 3))
     model.head.weight = model.first.weight
-    assert head_weight(model, None) == "first.weight"
+    assert head_weights(model, None) == ("first.weight",)
     assert list(ones(model)) == ["hidden.weight"]
 
 
@@ -340,3 +340,27 @@ def test_a_mask_that_does_not_fit_is_refused_by_name():
     sgd = torch.optim.SGD(model.parameters(), 0.1)
     with pytest.raises(InputError, match=re.escape(shapes)):
         hold_(sgd, model, {"head.weight": torch.ones(5, 84).bool()})
+
+
+class Detecting(nn.Module):
+    """A body, and a head of two layers, as detectors have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 3)
+        self.predictor = nn.ModuleDict(
+            {"norm": nn.LayerNorm(3), "classes": nn.Linear(3, 2), "boxes": nn.Linear(3, 8)}
+        )
+
+
+def test_a_head_may_hold_several_layers():
+    model = Detecting()
+    outputs = ("predictor.classes.weight", "predictor.boxes.weight")
+    assert head_weights(model, "predictor") == outputs
+    assert list(ones(model, head="predictor")) == ["body.weight"]
+    groups = half_output(model, "predictor")(ones(model, "all"))
+    assert {name: group.factor for name, group in groups.items()} == {
+        "body.weight": 1.0, outputs[0]: 0.5, outputs[1]: 0.5
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"'predictor\.norm' is a LayerNorm without a weight"):
+        head_weights(model, "predictor.norm")

@@ -180,9 +180,12 @@ def test_an_option_that_came_later_is_written_only_where_it_is_set():
     given = {"method": "colt", "rate": 0.15}
     plain = arms.read(given, "arms.colt")
     asked = arms.read(given | {"others": "exclude"}, "arms.colt")
-    assert "others" not in plain.to_dict() and "others" not in plain.definition()
+    assert "others" not in plain.to_dict()
+    assert "others" not in plain.definition()
     assert asked.definition() == plain.definition() | {"others": "exclude"}
-    with pytest.raises(ConfigError, match="arms.colt.others has no meaning with split_by: seeds"):
+    with pytest.raises(
+        ConfigError, match=r"arms\.colt\.others has no meaning with split_by: seeds"
+    ):
         arms.read(given | {"split_by": "seeds", "others": "exclude"}, "arms.colt").check(
             "arms.colt"
         )

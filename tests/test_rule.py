@@ -25,7 +25,7 @@ from tombola.masks.masks import (
     apply_,
     count,
     density,
-    head_weight,
+    head_weights,
     kinds,
     masked_parameters,
     ones,
@@ -366,7 +366,7 @@ def test_an_embedding_that_shares_its_matrix_with_the_output_is_the_outputs():
     model = nn.Module()
     model.embed, model.hidden, model.head = nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9)
     model.head.weight = model.embed.weight
-    assert head_weight(model, None) == "embed.weight"
+    assert head_weights(model, None) == ("embed.weight",)
     assert list(ones(model)) == ["hidden.weight"]
     assert list(ones(model, "all")) == ["embed.weight", "hidden.weight"]
     assert total_weights(model) == 36 + 16
@@ -386,7 +386,7 @@ def test_an_embedding_that_shares_its_matrix_with_the_output_is_the_outputs():
 )
 def test_the_output_layer_may_be_parametrised(norm, of):
     model = nn.Sequential(nn.Linear(4, 3), norm(nn.Linear(3, 2)))
-    assert head_weight(model, "1") == of
+    assert head_weights(model, "1") == (of,)
     assert list(ones(model, head="1")) == ["0.weight"]
     assert half_output(model, "1")(ones(model, "all"))[of].factor == 0.5
 
@@ -424,7 +424,7 @@ LOOKS = {
     "kinds": kinds,
     "find_weights": find_weights,
     "total_weights": total_weights,
-    "head_weight": lambda model: head_weight(model, None),
+    "head_weights": lambda model: head_weights(model, None),
     "head_name": head_name,
     "find_head": lambda model: find_head(model, 5),
     "per_kind": lambda model: per_kind(model)(ones(model)),

@@ -4,6 +4,7 @@ rows are told by hand.
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import ACCURACY, Metric, metric_named
 from tombola.ground.settings import Training
 from tombola.masks.masks import ones
+from tombola.methods.fitting import check_partitions
+from tombola.schema import arms
 from tombola.schema.recipe import parse
 from tombola.tasks.protocol import MEMBERS, Metrics, check_task
 from tombola.tasks.rows import Rows
@@ -332,6 +335,26 @@ def test_a_task_without_classes_takes_no_skew_and_no_division_by_classes(own):  
             )
         refused(caught.value)
         assert said in str(caught.value)
+
+
+class InClasses(Rows):
+    """Rows of four classes, and no head."""
+
+    classes = 4
+
+
+@pytest.mark.parametrize(("head", "said"), [("own", "names no head; use head: full"), ("full", "")])
+def test_class_partitions_of_own_heads_need_a_task_that_names_its_head(head, said):
+    task = InClasses(**vars(rows()))
+    method = arms.read({"method": "colt", "rate": 0.15, "head": head}, "arms.colt")
+    ground = SimpleNamespace(
+        task=task, searched=WHOLE, seed=0, rewind=0, training=Training(epochs=1), mask={}
+    )
+    if not said:
+        check_partitions(method, ground)
+        return
+    with pytest.raises(ConfigError, match=said):
+        check_partitions(method, ground)
 
 
 # ---- metrics

@@ -34,7 +34,7 @@ from tombola.ground.errors import ConfigError, InputError, TicketError
 from tombola.ground.plain import plain
 from tombola.ground.settings import Training, in_words
 from tombola.masks.digests import digest_json
-from tombola.masks.masks import count, density, from_zeros, head_weight, size, unmasked
+from tombola.masks.masks import count, density, from_zeros, head_weights, size, unmasked
 from tombola.masks.states import state_of
 from tombola.masks.weights import copied
 from tombola.models.building import replace_head_
@@ -383,7 +383,7 @@ def _draw_head_(
         The mask that the ticket's own head had, if it had one.
     """
     assert task.head is not None
-    weight = head_weight(task.model, task.head)
+    (weight,) = head_weights(task.model, task.head)
     layer = weight.rpartition(".")[0]
     replace_head_(model, task.head, task.splits.num_classes, source.seed, init=source.model.init)
     for name, value in state_of(model).items():

@@ -23,7 +23,7 @@ from tombola.ground.errors import ConfigError, InputError, UnmaskedWarning, near
 from tombola.ground.notebooks import one_line, percent
 from tombola.ground.types import Mask
 from tombola.masks import names
-from tombola.masks.weights import Weight, find_weights, length_of, weight_parameter
+from tombola.masks.weights import Weight, find_weights, length_of
 
 _NAMED_CHOICES = ("no_head", "conv", "all")  # of what is prunable
 
@@ -108,11 +108,11 @@ def _chosen_by_kind(
     model: nn.Module, prunable: object, head: str | None, weights: Mapping[str, Weight]
 ) -> set[str]:
     """Return the prunable weights for one of the named choices."""
-    output = None if prunable == "all" else head_weight(model, head)
+    outputs = () if prunable == "all" else head_weights(model, head)
     chosen = set()
     for name, weight in weights.items():
         right_kind = prunable != "conv" or weight.kind == "conv"
-        if weight.maskable and right_kind and name != output:
+        if weight.maskable and right_kind and name not in outputs:
             chosen.add(name)
     return chosen
 
@@ -227,18 +227,23 @@ def _some(names: Collection[str]) -> str:
     return f"{shown} and {len(names) - 6} more" if len(names) > 6 else shown
 
 
-def head_weight(model: nn.Module, head: str | None) -> str:
-    """Return the name of the output layer's weight.
+def head_weights(model: nn.Module, head: str | None) -> tuple[str, ...]:
+    """Return the names of the output layer's weights, in the model's order.
 
-    A weight that the output layer shares with another layer has the name that it has in a mask, its
+    The head is a module that may hold several layers, such as the classes and the boxes of a
+    detector. A weight that it shares with another layer has the name that it has in a mask, its
     first.
 
     Args:
         model: Any module.
-        head: Dotted name of the output layer; ``None`` takes the attribute ``head``.
+        head: Dotted name of the head; ``None`` takes the attribute ``head``.
 
     Raises:
-        ConfigError: There is no such layer, or it has no weight of its own.
+        ConfigError: There is no such module, or it has no weight.
+
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ModuleDict({"a": nn.Linear(3, 2)}))
+    >>> head_weights(net, "1")
+    ('1.a.weight',)
     """
     modules = names.modules(model, shared=True)
     name = "head" if head is None else head
@@ -250,14 +255,17 @@ def head_weight(model: nn.Module, head: str | None) -> str:
                 "too with prunable='all'"
             )
         raise ConfigError(f"the model has no layer '{head}'.{near(head, modules)}")
-    weight_and_reason = weight_parameter(modules[name])
-    if weight_and_reason is None:
+    below = {id(parameter) for parameter in names.parameters(modules[name]).values()}
+    found = []
+    for weight in find_weights(model).values():
+        if weight.kind != "norm" and id(weight.parameter) in below:
+            found.append(weight.name)
+    if not found:
         raise ConfigError(
             f"head '{name}' is a {type(modules[name]).__name__} without a weight; name the output "
             "layer itself with head="
         )
-    output, _ = weight_and_reason
-    return names.by_identity(model)[id(output)]
+    return tuple(found)
 
 
 def cloned(mask: Mask) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from tombola.ground import catalogue, seeds
 from tombola.ground.errors import ConfigError, shown
 from tombola.ground.settings import Schedule
 from tombola.masks import names
-from tombola.masks.masks import count, head_weight, size
+from tombola.masks.masks import count, head_weights, size
 from tombola.masks.pruning import removals
 from tombola.masks.rates import Count
 from tombola.masks.scopes import Group, by_group
@@ -38,7 +38,7 @@ def check_search(method: Scoring, ground: Ground) -> None:
         ConfigError: The first thing that is wrong.
     """
     training.resolve_defaults(method.searching(ground.training), ground.task.model, ground.device)
-    if method.scope == "half_output" and _head(ground) not in ground.mask:
+    if method.scope == "half_output" and not _prunable_head(ground):
         raise ConfigError(
             "scope half_output needs a prunable output layer and is per_layer without one; use "
             "prunable: all"
@@ -64,10 +64,15 @@ def check_partitions(method: Scoring, ground: Ground) -> None:
     task, parts = ground.task, method.division(ground)
     task.check(parts, covering=method.covering, whole=ground.searched)
     _check_rewind(method, ground, parts)
-    head = _head(ground)
-    if parts[0].own_head and head in ground.mask:
+    if parts[0].own_head and task.head is None:
         raise ConfigError(
-            f"'{head}' is prunable, but class partitions renumber their labels and each has its "
+            "class partitions have a head of their own each, and the task names no head; use "
+            "head: full, or split_by: examples"
+        )
+    head = _prunable_head(ground)
+    if parts[0].own_head and head:
+        raise ConfigError(
+            f"'{head[0]}' is prunable, but class partitions renumber their labels and each has its "
             "own head; use head: full, prunable: no_head, or split_by: examples"
         )
     for number, part in enumerate(parts, 1):
@@ -77,9 +82,11 @@ def check_partitions(method: Scoring, ground: Ground) -> None:
             )
 
 
-def _head(ground: Ground) -> str | None:
-    """Name the weight of the output layer, where a model has one."""
-    return None if ground.task.head is None else head_weight(ground.task.model, ground.task.head)
+def _prunable_head(ground: Ground) -> list[str]:
+    """Name the weights of the output layer that may be pruned."""
+    task = ground.task
+    outputs = () if task.head is None else head_weights(task.model, task.head)
+    return [name for name in outputs if name in ground.mask]
 
 
 def _check_rewind(method: Scoring, ground: Ground, parts: Iterable[Partition]) -> None:

@@ -21,7 +21,9 @@ from tombola.masks.scopes import Group, Scope
 from tombola.masks.states import state_of
 
 
-def check_rewound(model: nn.Module, start: State, mask: Mask, *, redrawn: bool) -> None:
+def check_rewound(
+    model: nn.Module, start: State, mask: Mask, *, redrawn: str | None = None
+) -> None:
     """Check that a model about to be trained is at the rewind point, with pruned weights zero.
 
     Args:
@@ -29,8 +31,8 @@ def check_rewound(model: nn.Module, start: State, mask: Mask, *, redrawn: bool) 
         start: The rewind point.
         mask: The weights that survive; entries that it does not name are compared in full. A shared
             weight may have either of its names there.
-        redrawn: The head was drawn anew (class partitions), so only what the mask names is
-            compared.
+        redrawn: Dotted name of the head, if it was drawn anew (class partitions): what is below it
+            is compared only where the mask names it.
     """
     live = state_of(model, keep_vars=True)
     # By identity: a weight that two layers share has two names in the state, and one of them in the
@@ -40,12 +42,18 @@ def check_rewound(model: nn.Module, start: State, mask: Mask, *, redrawn: bool) 
         names_of.setdefault(id(value), []).append(name)
     for names in names_of.values():
         masked = [name for name in names if name in mask]
-        if not masked and redrawn:
+        outside = [name for name in names if not _below(name, redrawn)]
+        if not masked and not outside:
             continue
-        name = masked[0] if masked else names[0]
+        name = masked[0] if masked else outside[0]
         expected = start[name].masked_fill(~mask[name], 0) if masked else start[name]
         if not torch.equal(live[names[0]], expected):
             raise InvariantError(f"'{name}' is not at the rewind point before training")
+
+
+def _below(name: str, module: str | None) -> bool:
+    """Whether an entry of a state belongs to a module, or to one below it."""
+    return module is not None and name.startswith(f"{module}.")
 
 
 def check_zeros(state: State, mask: Mask, where: str) -> None:

@@ -385,7 +385,7 @@ class _RunningJob:
         """Do what is due between two steps; returns whether the training ends here."""
         number, driver = step.number, self.driver
         if step.loss is None:
-            redrawn = self._job.part.own_head
+            redrawn = self._task.head if self._job.part.own_head else None
             invariants.check_rewound(self.model, self._job.start, self._job.mask, redrawn=redrawn)
             if driver is not None:
                 first = functools.partial(first_batches, self._job, self._task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from tombola.ground.types import Mask
-from tombola.masks.masks import head_weight
+from tombola.masks.masks import head_weights
 from tombola.masks.scopes.groups import Group, Scope
 
 
@@ -20,9 +20,9 @@ def half_output(model: nn.Module, head: str | None = None) -> Scope:
     >>> half_output(mlp, head="1")({"0.weight": ..., "1.weight": ...})["1.weight"].factor
     0.5
     """
-    output = head_weight(model, head)
+    outputs = head_weights(model, head)
 
     def scope(mask: Mask) -> dict[str, Group]:
-        return {name: Group((name,), 0.5 if name == output else 1.0) for name in mask}
+        return {name: Group((name,), 0.5 if name in outputs else 1.0) for name in mask}
 
     return scope
