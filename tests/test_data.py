@@ -112,16 +112,16 @@ def test_the_catalogue_lists_its_entries_without_importing_torch():
 
 def test_data_of_another_task_is_refused_in_one_line_with_the_entries_of_this_one(monkeypatch):
     class Other:
-        task = "detection"
+        task = "ranking"
 
-    refused("'digits' is for the task classification, and this one is detection; it takes a",
+    refused("'digits' is for the task classification, and this one is ranking; it takes a",
             load, "digits", kind=Other, error=ConfigError)  # fmt: skip
 
-    def boxes() -> Other: ...
+    def other() -> Other: ...
 
-    monkeypatch.setattr(data._digits, "digits", boxes)
-    assert catalogue.task_of("tombola.data", "digits") == "detection"
-    refused("data 'digits' is for the task detection, and this one is classification; it takes: arr",
+    monkeypatch.setattr(data._digits, "digits", other)
+    assert catalogue.task_of("tombola.data", "digits") == "ranking"
+    refused("data 'digits' is for the task ranking, and this one is classification; it takes: arr",
             load, "digits", error=ConfigError)  # fmt: skip
 
 

@@ -124,6 +124,7 @@ def check_repeats(
     *,
     root: str | Path | None = None,
     options: Mapping[str, Any] = _NONE,
+    kind: type[Loaded] = Dataset,
 ) -> None:
     """Refuse a user's own function that gives other data each time, as one that draws unseeded.
 
@@ -132,13 +133,14 @@ def check_repeats(
         fingerprint: Of the data that it gave before.
         root: As in ``load``.
         options: As in ``load``.
+        kind: As in ``load``.
 
     Raises:
         DataError: It gives other data now.
     """
     if not catalogue.is_own(name):
         return
-    again = load(name, root=root, options=options).fingerprint
+    again = load(name, root=root, options=options, kind=kind).fingerprint
     if again != fingerprint:
         raise DataError(
             f"{shown(name)} gives other data each time it is called (digest {fingerprint[:12]}, "

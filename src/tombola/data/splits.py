@@ -185,7 +185,7 @@ def split(
 
     # Validation examples first, so that they do not depend on the subset.
     labels = available.labels.cpu()
-    size = _valid_size(0 if valid == "test" else valid, len(available), subset)
+    size = valid_size(0 if valid == "test" else valid, len(available), subset)
     validated = stratified.draw(labels, size, num_classes, seeds.generator(seed, "valid"))
     is_left = torch.ones(len(available), dtype=torch.bool)
     is_left[validated] = False
@@ -330,22 +330,38 @@ def _histograms(images: Tensor) -> Tensor:
     return torch.stack(counts).cpu()
 
 
-def _valid_size(valid: int | float, published: int, subset: int | None) -> int:
-    """Return the number of validation examples, after checking that there are enough."""
+def valid_size(
+    valid: int | float, published: int, subset: int | None, what: str = "examples"
+) -> int:
+    """Return the number of validation examples, after checking that there are enough.
+
+    Args:
+        valid: As in `split`: a number or a fraction.
+        published: How many training examples there are.
+        subset: How many are to be trained on; ``None`` for all that are left.
+        what: What the examples are, for the messages.
+
+    >>> valid_size(0.1, 1000, None), valid_size(0.1, 1000, 500), valid_size(7, 1000, None)
+    (100, 50, 7)
+
+    Raises:
+        ConfigError: ``valid`` or ``subset`` is no such number.
+        DataError: There are not that many examples.
+    """
     is_number = isinstance(valid, int | float) and not isinstance(valid, bool)
     if not is_number or not math.isfinite(valid) or valid < 0:
         raise ConfigError(
-            f"valid is {shown(valid)}; it is a number of examples, or a fraction below 1"
+            f"valid is {shown(valid)}; it is a number of {what}, or a fraction below 1"
         )
     if isinstance(valid, float) and valid >= 1:
         raise ConfigError(
-            f"valid is {shown(valid)}; a fraction is below 1, and {shown(int(valid))} examples are "
+            f"valid is {shown(valid)}; a fraction is below 1, and {shown(int(valid))} {what} are "
             "written so"
         )
     is_count = isinstance(subset, int) and not isinstance(subset, bool)
     if subset is not None and (not is_count or subset < 1):
         raise ConfigError(
-            f"subset is {shown(subset)}; it is a number of examples to train on, at least 1, or "
+            f"subset is {shown(subset)}; it is a number of {what} to train on, at least 1, or "
             "none for all"
         )
     # A fraction refers to the subset that is trained on, where there is one.
@@ -356,7 +372,7 @@ def _valid_size(valid: int | float, published: int, subset: int | None) -> int:
     if size + (subset or 1) > published:
         trained = "at least one" if subset is None else shown(subset)
         raise DataError(
-            f"{shown(size)} examples to validate on and {trained} to train on are more than the "
-            f"{published} training examples there are"
+            f"{shown(size)} {what} to validate on and {trained} to train on are more than the "
+            f"{published} training {what} there are"
         )
     return size
