@@ -4,6 +4,7 @@ rows are told by hand.
 
 import copy
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -32,8 +33,16 @@ from tombola.training.jobs import Job, measure, run_job
 
 PERPLEXITY = Metric("perplexity", fraction=False, higher=False)
 MADE = {"seed": 0, "device": "cpu", "root": None}
+README = {"path": str(Path(__file__).parents[1] / "README.md"), "length": 16}
 # A small task of each entry; one that is not named here is made by its defaults.
-SMALL = {"classification": (Data("synthetic"), Model("mlp", options={"hidden": [8]}))}
+SMALL = {
+    "classification": (Data("synthetic"), Model("mlp", options={"hidden": [8]})),
+    "regression": (Data("diabetes"), Model("mlp_regressor", options={"hidden": [8]})),
+    "tokens": (
+        Data("text", valid=50, subset=100, options=README),
+        Model("tiny_gpt", options={"width": 8, "layers": 1, "heads": 2}),
+    ),
+}
 
 
 def squared(model, batch):
@@ -299,7 +308,7 @@ def test_the_task_of_a_recipe_that_names_none_stands_nowhere():
     [
         (
             {"task": "clasification"},
-            "no 'clasification' in tombola.tasks; it has: classification. Did you mean",
+            "no 'clasification' in tombola.tasks; it has: classification, ",
         ),
         (
             {"training": {"epochs": 1, "select_by": "acuracy"}},

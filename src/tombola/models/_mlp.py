@@ -8,11 +8,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from tombola.ground.checking import own_numbers
-from tombola.ground.errors import ConfigError, shown
 from tombola.models.checks import check_arguments
-
-_MOST_LAYERS = 1000
+from tombola.models.mlps import hidden_layers
 
 
 def mlp(
@@ -42,25 +39,7 @@ def mlp(
     23
     """
     check_arguments("mlp", num_classes, image_shape)
-    hidden = own_numbers(hidden)
-    valid = isinstance(hidden, Sequence)
-    for width in hidden if valid else ():
-        valid = valid and isinstance(width, int) and width >= 1
-    if not valid:
-        raise ConfigError(
-            f"hidden is {shown(hidden)}; it lists the width of each hidden layer, such as [300, "
-            "100]"
-        )
-    if len(hidden) > _MOST_LAYERS:
-        raise ConfigError(
-            f"hidden lists {len(hidden):,} layers; it may have at most {_MOST_LAYERS:,}"
-        )
-    # Names of layers stand in masks and tickets, so they are part of the model's interface.
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    inputs = math.prod(image_shape)
-    for number, width in enumerate(hidden, start=1):
-        layers[f"fc{number}"] = nn.Linear(inputs, width)
-        layers[f"relu{number}"] = nn.ReLU()
-        inputs = width
+    inputs = hidden_layers(layers, math.prod(image_shape), hidden)
     layers["head"] = nn.Linear(inputs, num_classes)
     return nn.Sequential(layers)

@@ -110,7 +110,87 @@ def _construct(
 ) -> nn.Module:
     if name.startswith(TORCHVISION):
         return _from_torchvision(name, num_classes, options)
-    return _from_function(name, num_classes, image_shape, options)
+    return construct(name, num_classes, options=options, image_shape=tuple(image_shape))
+
+
+def build_for(
+    task: str,
+    name: str,
+    size: int,
+    *,
+    options: Mapping[str, Any] = {},
+    init: str = "xavier",
+    head: str | None = None,
+    inputs: Tensor,
+    outputs: Sequence[int],
+    **known: Any,
+) -> nn.Module:
+    """Build a model for another task than classification, initialise and try it.
+
+    Weights are drawn from torch's global generator.
+
+    Args:
+        task: The task's name.
+        name: An entry of ``tombola.models`` for that task, or the user's own
+            ``package.module:function``.
+        size: The model's first argument: how many classes, tokens or features there are.
+        options: The model's own keyword arguments.
+        init: How the weights are drawn, see ``initialise_``.
+        head: Name of the output layer where it is not ``head``; see ``head_name``.
+        inputs: Some inputs; the model is tried on them in both modes.
+        outputs: The shape that it has to give for them.
+        known: What the data gives, for functions with a parameter of that name.
+
+    Returns:
+        A new model on the CPU in training mode.
+
+    Raises:
+        ConfigError: There is no such model, option, init or head, the model is for another task, or
+            it does not give such outputs.
+
+    >>> inputs = torch.zeros(2, 8, dtype=torch.int64)
+    >>> model = build_for("tokens", "lstm", 30, inputs=inputs, outputs=(2, 8, 30))
+    >>> type(model.head)
+    <class 'torch.nn.modules.linear.Linear'>
+    """
+    catalogue.check_is_for("tombola.models", name, task)
+    if name.startswith(TORCHVISION):
+        raise ConfigError(
+            f"{shown(name)} is a classifier; the task {task} takes: "
+            f"{', '.join(catalogue.entries_for('tombola.models', task))}, or a function of your own"
+        )
+    model = construct(name, size, options=options, **known)
+    # Before the weights are drawn: lazy layers have none until they have seen an input.
+    with in_evaluation_mode(model):
+        _try_on(model, name, inputs, outputs)
+    if not model.training:
+        model.train()
+    initialise_(model, init)
+    # On a copy, after the weights are drawn: training moves batch statistics, and dropout draws.
+    _try_on(copied(model), name, inputs, outputs)
+    head_name(model, head)
+    return model
+
+
+def _try_on(model: nn.Module, name: str, inputs: Tensor, outputs: Sequence[int]) -> None:
+    """Refuse a model that fails on some inputs, or gives outputs of another shape."""
+    described = f"inputs of shape {list(inputs.shape)}"
+    try:
+        with torch.no_grad():
+            found = model(inputs)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # any error of the user's own code, sys.exit() too
+        raise ConfigError(
+            f"model '{name}' cannot take {described}: {_first_line(error)}"
+        ) from error
+    shape = list(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    if shape != list(outputs):
+        mode = " in training" if model.training else ""
+        raise ConfigError(
+            f"model '{name}' gives {shape} for {described}{mode}; it should give a tensor of shape "
+            f"{list(outputs)}{alone(found)}"
+        )
 
 
 def _check_size(
@@ -217,7 +297,10 @@ def _matrices(module: nn.Module, tensor: str, values: Tensor) -> Sequence[Tensor
         return torch.split(values, module.hidden_size) if gates else [values]
     if isinstance(module, nn.MultiheadAttention):
         return torch.split(values, module.embed_dim)
-    return [values] if roles(module) else values.unbind()
+    # An embedding that shares its matrix with a layer is that matrix; what else a module of unknown
+    # kind has is a stack of them.
+    is_stack = not roles(module) and values.dim() > 2
+    return values.unbind() if is_stack else [values]
 
 
 def head_name(model: nn.Module, head: str | None = None, *, outputs: int | None = None) -> str:
@@ -587,15 +670,25 @@ def _from_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -
     return model
 
 
-def _from_function(
-    name: str, num_classes: int, image_shape: tuple[int, int, int], options: Mapping[str, Any]
-) -> nn.Module:
+def construct(name: str, size: int, *, options: Mapping[str, Any], **known: Any) -> nn.Module:
+    """Call a model's function; its weights are those that its own code and torch have drawn.
+
+    Args:
+        name: An entry of ``tombola.models`` or the user's own ``package.module:function``.
+        size: The first argument: how many classes, tokens or features there are.
+        options: The model's own keyword arguments.
+        known: What the data gives, such as ``image_shape``, for functions with a parameter of that
+            name.
+
+    Raises:
+        ConfigError: There is no such model or option, or the function fails or returns no module.
+    """
     function = catalogue.entry("tombola.models", name)
     try:
         with catalogue.own_code(name, "models"):
-            takes_shape = "image_shape" in inspect.signature(function).parameters
-            fixed = {"image_shape": tuple(image_shape)} if takes_shape else {}
-            model = catalogue.call(function, name, num_classes, options=options, **fixed)
+            parameters = inspect.signature(function).parameters
+            fixed = {key: value for key, value in known.items() if key in parameters}
+            model = catalogue.call(function, name, size, options=options, **fixed)
     except InputError:
         raise
     except (RuntimeError, TypeError, OverflowError) as error:

@@ -55,6 +55,19 @@ def check_arguments(
         )
 
 
+def check_sizes(**sizes: int) -> None:
+    """Refuse sizes of a model that are not whole numbers of at least 1.
+
+    Raises:
+        ConfigError: One of them is none; the message names it.
+
+    >>> check_sizes(width=64, layers=2)
+    """
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(own_numbers(size), int) or size < 1:
+            raise ConfigError(f"{name} is {shown(size)}; it is a whole number of at least 1")
+
+
 def check_dropout(dropout: float) -> None:
     """Refuse a dropout that is no fraction below 1.
 
