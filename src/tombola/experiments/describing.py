@@ -13,7 +13,7 @@ from tombola.ground.types import Mask
 from tombola.masks.masks import count, density, size
 from tombola.models import flops
 from tombola.models.flops import Flops
-from tombola.records.results import Record, Selected
+from tombola.records.results import ABSENT, Record, Selected
 from tombola.search.rounds import Round
 from tombola.tasks.protocol import Metrics, Task
 from tombola.training.jobs import Job, Trained
@@ -109,6 +109,13 @@ def numbers(metrics: Metrics | None, task: Task) -> dict[str, float | None]:
     if metrics is None:
         return dict.fromkeys(names)
     return {name: metrics.of(name) for name in names}
+
+
+def more(metrics: Metrics, task: Task) -> dict[str, float]:
+    """Return what was measured beside the task's metrics; ``ABSENT`` where there is nothing."""
+    declared = {metric.name for metric in task.metrics}
+    beside = {name: value for name, value in metrics.values.items() if name not in declared}
+    return beside or ABSENT
 
 
 def curve(trained: Trained, metrics: Sequence[Metric]) -> dict[str, list[float]]:

@@ -21,6 +21,7 @@ from tombola.experiments.shared import Shared
 from tombola.experiments.stopping import Stop
 from tombola.records.results import ABSENT, Cost, Record, Result
 from tombola.search.connectivity import Line
+from tombola.tasks.protocol import Metrics
 from tombola.training.jobs import Job, Measured, Trained, schedule_of
 
 
@@ -180,17 +181,22 @@ class Evaluations:
             return
         record = self._result(evaluation, result, line).to_dict()
         # Predictions first: a record says that its round is done.
-        if result is not None and result[1].test.predictions is not None:
-            predictions = result[1].test.predictions.cpu().numpy()
-            self._folder.keep_predictions(
-                self._name, self._replicate, evaluation.index, predictions
-            )
+        if result is not None:
+            self._keep_predictions(evaluation.index, result[1].test)
         if self._folder.add_record(record):
             self._shared.display.result(record)
         if result is not None:
             self._needs.add_result(evaluation.index, record)
         assert self.last is not None
         self._needs.drop_evaluations(self.last.index)
+
+    def _keep_predictions(self, index: int, test: Metrics) -> None:
+        """Write what a ticket was seen to do on the test split."""
+        if test.predictions is not None:
+            predictions = test.predictions.cpu().numpy()
+            self._folder.keep_predictions(self._name, self._replicate, index, predictions)
+        if test.kept:
+            self._folder.keep_tensors(self._name, self._replicate, index, test.kept)
 
     def _result(
         self,
@@ -229,6 +235,7 @@ class Evaluations:
             test=describing.numbers(None if measured is None else measured.test, task),
             valid=describing.numbers(valid, task),
             train=describing.numbers(None if measured is None else measured.train, task),
+            test_more=ABSENT if measured is None else describing.more(measured.test, task),
             early={headline: None if early is None else early.values[headline]},
             **self._training_facts(job, trained),
             # Its early-stop step is known to one such interval.

@@ -534,6 +534,11 @@ class _UnwrittenFolder:
     ) -> None:
         pass
 
+    def keep_tensors(
+        self, arm: str, replicate: int, index: int, tensors: Mapping[str, Tensor]
+    ) -> None:
+        pass
+
     def log_error(self, text: str) -> None:
         pass
 

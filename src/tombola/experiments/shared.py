@@ -106,6 +106,11 @@ class Folder(Protocol):
     ) -> None:
         """Write what a round's ticket predicted for the test examples."""
 
+    def keep_tensors(
+        self, arm: str, replicate: int, index: int, tensors: Mapping[str, Tensor], /
+    ) -> None:
+        """Write what the task keeps of the test of a round's ticket besides."""
+
     def log_error(self, text: str, /) -> None:
         """Add to ``errors.log``."""
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tombola import ticket_format
-from tombola.folder import similarity
+from tombola.folder import kept, similarity
 from tombola.folder.environments import check_same_inputs
 from tombola.folder.identity import differing, shared
 from tombola.folder.locking import lock, reading
@@ -79,6 +79,9 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
         labels = _first_labels(runs)
         for run in runs:
             run.latency()
+            files = run.kept_files
+            for name in files.names():
+                files.named(name)
             if not runs[0].packed:
                 _verify(run)
         if not runs[0].sealed:
@@ -87,10 +90,12 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
             # The first run's stand where several have one.
             arrays = _united(reversed(predictions)) | labelled(labels)
             runs[0].seals.write_arrays(runs[0].layout.packed_predictions, arrays)
+            kept.write_packed(runs[0].layout, runs[0].seals, [run.kept_files for run in runs])
         else:
             for run in runs[1:]:
                 _copy(run, runs[0])
             _write_predictions(runs[0], predictions, labels)
+            _write_kept(runs[0], runs[1:])
         _write(runs)
     merged = Run(into)
     merged.notes += runs[0].notes
@@ -127,6 +132,16 @@ def _write_predictions(
             into.seals.write_array(into.layout.predictions / f"{name}.npy", of_run[name])
     if labels is not None:
         into.seals.write_array(into.prediction_files.labels_path, labels)
+
+
+def _write_kept(into: Run, others: Sequence[Run]) -> None:
+    """Write what else the task keeps of tests, where the first run lacks it."""
+    for run in others:
+        files = run.kept_files
+        for name in set(files.names()) - set(into.kept_files.names()):
+            into.kept_files.write(
+                into.layout.predictions / f"{name}.safetensors", files.named(name)
+            )
 
 
 def _check(first: Run, second: Run) -> None:
@@ -192,6 +207,10 @@ def _check_predictions(first: Run, second: Run) -> None:
             raise ConfigError(
                 f"'{second.path}' and '{first.path}' have different predictions for {key}"
             )
+    for name in kept.differing(first.kept_files, second.kept_files):
+        raise ConfigError(
+            f"'{second.path}' and '{first.path}' keep different tensors of the test of {name}"
+        )
 
 
 def _check_tickets(first: Run, second: Run) -> None:
@@ -340,7 +359,7 @@ def _write(runs: Sequence[Run]) -> None:
     into.seals.write_json(into.layout.arms, definitions)
     into.recipe = _recipe(runs)
     write_about(into)
-    records = Records(into.layout.records, seals=into.seals)
+    records = Records(into.layout.records, seals=into.seals, metrics=into.metrics)
     for run in runs[1:]:
         for record in run.records.all():
             records.add(record)

@@ -3,7 +3,8 @@ sent.
 
 A packed run is a run folder with its recipe, records, states, ``similarity.jsonl`` and
 ``latency.json``, and one ``predictions.npz`` in place of tickets, candidates, trainings and a file
-of predictions per round. It can be reported and merged, not continued.
+of predictions per round; beside it ``predictions.safetensors``, where the task keeps more of its
+tests. It can be reported and merged, not continued.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from tombola.folder.kept import write_packed
 from tombola.folder.locking import reading
 from tombola.folder.predictions import LABELS, Classes
 from tombola.folder.runs import Run
@@ -56,6 +58,7 @@ def pack(run: Path, to: Path) -> Run:
                 write_findings(unpacked, layout)
                 packed = Seals(layout.top, unpacked.digest)
                 packed.write_arrays(layout.packed_predictions, predictions)
+                write_packed(layout, packed, [unpacked.kept_files])
                 Path(part).chmod(0o755)  # a temporary folder is its maker's alone
                 Path(part).replace(to)
         except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from tombola.folder.candidates import pack
 from tombola.folder.environments import check_same_inputs, environment
@@ -118,17 +119,21 @@ class RunFolder(Run):
             self.say(text)
         for record in self.records.all():
             arm, replicate, index = record["arm"], record["replicate"], record["round"]
-            path = self.prediction_files.path(arm, replicate, index)
-            if not record["evaluated"] or not path.exists():
+            if not record["evaluated"]:
                 continue
-            try:
-                self.prediction_files.read(path)
-            except DamagedError as error:
-                self.say(
-                    f"{error}: arm {arm}, replicate {replicate}, round {index} is evaluated again"
-                )
-                self._to_evaluate_again.add((arm, replicate, index))
-                path.unlink()
+            for files in (self.prediction_files, self.kept_files):
+                path = files.path(arm, replicate, index)
+                if not path.exists():
+                    continue
+                try:
+                    files.read(path)
+                except DamagedError as error:
+                    self.say(
+                        f"{error}: arm {arm}, replicate {replicate}, round {index} is evaluated "
+                        "again"
+                    )
+                    self._to_evaluate_again.add((arm, replicate, index))
+                    path.unlink()
 
     def record(self, arm: str, replicate: int, index: int) -> Record | None:
         """Return the result of a round; one whose predictions were damaged counts as not
@@ -173,6 +178,13 @@ class RunFolder(Run):
     def keep_predictions(self, arm: str, replicate: int, index: int, predictions: Classes) -> None:
         """Keep what a ticket predicts for every test example, a byte or two each."""
         self.prediction_files.write(self.prediction_files.path(arm, replicate, index), predictions)
+        self._to_evaluate_again.discard((arm, replicate, index))
+
+    def keep_tensors(
+        self, arm: str, replicate: int, index: int, tensors: Mapping[str, Tensor]
+    ) -> None:
+        """Keep what the task keeps of a ticket's test besides."""
+        self.kept_files.write(self.kept_files.path(arm, replicate, index), tensors)
         self._to_evaluate_again.discard((arm, replicate, index))
 
     def keep_labels(self, labels: Classes) -> None:

@@ -14,7 +14,8 @@
       latency.json      how long networks took, see `tombola.experiments.latency`
       candidates/       ARM/replicate-K/round-RRR.safetensors, the packed mask of every partition
       predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example,
-                        and labels.npy, its own; of a packed run in one predictions.npz
+                        and labels.npy, its own; of a packed run in one predictions.npz;
+                        round-RRR.safetensors, what else the task keeps of a test
       trainings/        trained weights, by digest: all that is needed while the run is not
                         complete, then those to keep
 
@@ -44,6 +45,7 @@ from tombola.folder.contents import (
     check_similarity,
 )
 from tombola.folder.identity import definition_of, differing, run_digest, shared
+from tombola.folder.kept import Kept
 from tombola.folder.opening import (
     WRITTEN_ANEW,
     advising,
@@ -402,6 +404,20 @@ class Run:
         """The files with what tickets predict for the test examples, and with the labels."""
         # Made anew each time: a folder of before there were digests gets other seals.
         return Predictions(self.layout, self.seals, tuple(self.recipe.arms))
+
+    @property
+    def kept_files(self) -> Kept:
+        """The files with what the task keeps of each test besides."""
+        return Kept(self.layout, self.seals)
+
+    def kept(self, arm: str, replicate: int, index: int) -> dict[str, Tensor]:
+        """Return what the task keeps of the test of a round, by name, such as detections; empty
+        where it keeps nothing.
+
+        Raises:
+            ConfigError: The file is damaged.
+        """
+        return self.kept_files.of(arm, replicate, index)
 
     def predictions(self) -> dict[str, Classes]:
         """Return the predicted class of every test example, shape [examples], by

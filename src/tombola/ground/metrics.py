@@ -15,7 +15,7 @@ from typing import Any
 from tombola.ground.errors import ConfigError, near, shown
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_RESERVED = ("loss", "step")  # entries beside metrics in records and curves
+_RESERVED = ("loss", "step", "more")  # entries beside metrics in records and curves
 LOSS = "loss"
 
 
@@ -59,7 +59,7 @@ class Metric:
         if not valid or self.name in _RESERVED:
             raise ConfigError(
                 f"a metric is called {shown(self.name)}; a name is small letters, digits and '_', "
-                f"and not {' or '.join(_RESERVED)}"
+                f"and not one of {', '.join(_RESERVED)}"
             )
         # Frozen, so the defaults that follow from other fields are set this way.
         if not self.title:

@@ -119,13 +119,20 @@ class Layout:
 
     @property
     def predictions(self) -> Path:
-        """The predicted class of every test example, a file for each result, and the labels."""
+        """The predicted class of every test example, a file for each result, and the labels; and
+        what else a task keeps of a test (`tombola.folder.kept`).
+        """
         return self.machine / "predictions"
 
     @property
     def packed_predictions(self) -> Path:
         """The same in one file, which a packed run is known by."""
         return self.machine / "predictions.npz"
+
+    @property
+    def packed_kept(self) -> Path:
+        """What a task keeps of each test besides, of a packed run in one file, if it keeps any."""
+        return self.machine / "predictions.safetensors"
 
     @property
     def packed(self) -> bool:

@@ -415,6 +415,12 @@ class Result:
         group=_MEASURED,
         name="train_{}",
     )
+    test_more: Mapping[str, float] = _entry(
+        _mapping(_NUMBER, "finite numbers by name"),
+        "What the task measures on the test split beside its metrics, such as the AP of a class.",
+        group=_MEASURED,
+        optional=True,
+    )
     early_stop_step: int | None = _entry(
         _or_null(_COUNT),
         "Step of the best validation loss, or of what training.select_by names.",

@@ -15,7 +15,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -177,6 +177,7 @@ class Measure(Work[Measured]):
     job: Job
     kind: ClassVar[str] = "measured"
     _SPLITS: ClassVar[tuple[str, ...]] = ("train", "valid", "test", "early")
+    _KEPT: ClassVar[str] = "kept."  # before the names of tensors that are no predictions
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -194,11 +195,19 @@ class Measure(Work[Measured]):
 
     def do(self, task: Task, results: Sequence[Any], progress: Progress) -> Measured:  # noqa: ARG002
         """Test the trained states."""
-        return measure(self.job, results[0], task)
+        measured = measure(self.job, results[0], task)
+        declared = [metric.name for metric in task.metrics]
+        # What is measured beside the declared metrics is recorded of the test split alone.
+        return replace(
+            measured,
+            train=_declared(measured.train, declared),
+            valid=measured.valid and _declared(measured.valid, declared),
+            early=measured.early and _declared(measured.early, declared),
+        )
 
     @staticmethod
     def to_file(result: Measured) -> tuple[Tensors, Facts]:
-        """Keep the predictions as tensors."""
+        """Keep the predictions, and what the task keeps of the test split, as tensors."""
         tensors: dict[str, Tensor] = {}
         facts: dict[str, Any] = {}
         for split in Measure._SPLITS:
@@ -206,6 +215,8 @@ class Measure(Work[Measured]):
             facts[split] = metrics and {"loss": metrics.loss, **metrics.values}
             if metrics is not None and metrics.predictions is not None:
                 tensors[split] = metrics.predictions
+        for name, values in result.test.kept.items():
+            tensors[f"{Measure._KEPT}{name}"] = values
         return tensors, facts
 
     @staticmethod
@@ -214,17 +225,34 @@ class Measure(Work[Measured]):
         # Without validation data two splits have no metrics, and stand in the file as null.
         measured = {split for split, fact in facts.items() if fact is not None}
         complete = facts.keys() == {*Measure._SPLITS} and measured >= {"train", "test"}
+        kept, predictions = {}, {}
+        for name, tensor in tensors.items():
+            if name.startswith(Measure._KEPT):
+                kept[name.removeprefix(Measure._KEPT)] = tensor
+            else:
+                predictions[name] = tensor
         # Predictions are of all splits or of none.
-        if not complete or tensors.keys() not in (measured, set()):
+        if not complete or predictions.keys() not in (measured, set()):
             raise DamagedError("its splits are not those of a measurement")
         metrics: dict[str, Metrics | None] = dict.fromkeys(Measure._SPLITS)
         for split in measured:
             _check(dict[str, float], facts[split], split)
             values = dict(facts[split])
-            if "loss" not in values or len(values) < 2 or values.keys() != facts["test"].keys():
+            # The test split may have more than the others, which have the same as each other.
+            alike = values.keys() == facts["test" if split == "test" else "train"].keys()
+            alike = alike and values.keys() <= facts["test"].keys()
+            if "loss" not in values or len(values) < 2 or not alike:
                 raise DamagedError(f"{split} is not a loss and the metrics of a task")
-            metrics[split] = Metrics(values.pop("loss"), values, tensors.get(split))
+            of_split = kept if split == "test" else {}
+            loss = values.pop("loss")
+            metrics[split] = Metrics(loss, values, predictions.get(split), of_split)
         return Measured(**metrics)  # type: ignore[arg-type]
+
+
+def _declared(metrics: Metrics, names: Sequence[str]) -> Metrics:
+    """Return a measurement of the declared metrics alone."""
+    values = {name: metrics.values[name] for name in names}
+    return Metrics(metrics.loss, values, metrics.predictions)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
@@ -38,14 +38,17 @@ class Metrics:
 
     Attributes:
         loss: Decides early stopping, unless a recipe names a metric; lower is better.
-        values: Every declared metric by its name, in the order of declaration.
+        values: Every declared metric by its name, in the order of declaration; then what else was
+            measured, such as the AP of a class, which a record has as ``test_more``.
         predictions: int64 [examples], the predicted class of each example; ``None`` for a task
             without classes. Those of the test split are kept beside the record.
+        kept: Tensors that are kept beside the record, such as detections; of the test split alone.
     """
 
     loss: float
     values: Mapping[str, float]
     predictions: Tensor | None = None
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def of(self, name: str) -> float:
         """Return the loss, or the metric of that name.
@@ -304,5 +307,11 @@ def check_metrics(metrics: Any, declared: Sequence[Metric], wrong: Any) -> None:
                 "measure",
                 f"gives {value:g} as {metric.name}, which is declared a fraction from 0 to 1",
             )
+    for name, value in metrics.values.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            wrong("measure", f"gives {shown(value)} as {name}; it is a finite number or left out")
+    for name, tensor in metrics.kept.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            wrong("measure", f"keeps {shown(name)}, which is no tensor by a name")
     if isinstance(metrics.loss, bool) or not isinstance(metrics.loss, int | float):
         wrong("measure", f"gives {shown(metrics.loss)} as loss; it is a number")
