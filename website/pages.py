@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = Path(__file__).resolve().parent
 
 # Pages of the repository and where they stand on the site, in the order of the menu.
-GUIDES = ("recipes", "arms", "evidence", "results", "ticket-format", "clusters")
+GUIDES = ("recipes", "tasks", "arms", "evidence", "results", "ticket-format", "clusters")
 MEASURED = ("findings", "benchmarks", "speed")
 PROJECT = ("architecture", "decisions", "glossary")
 AT_THE_ROOT = {
