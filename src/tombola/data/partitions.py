@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from tombola.data.settings import Skew as Skew
@@ -111,7 +111,9 @@ def skewed(labels: Int64[Tensor, " examples"], skew: Skew, seed: int) -> Partiti
 
 
 def within(
-    available: Partition, parts: Sequence[Partition], labels: Int64[Tensor, " examples"]
+    available: Partition,
+    parts: Sequence[Partition],
+    membership: Bool[Tensor, "examples classes"] | None,
 ) -> list[Partition]:
     """Restrict partitions to the available examples: the division of a skewed training split.
 
@@ -119,15 +121,16 @@ def within(
         available: The available part of the training split; with ``WHOLE`` the partitions stay as
             they are.
         parts: Its division. Examples that they name are positions among the available ones.
-        labels: Of the full training split.
+        membership: Which classes each example of the full training split has; an example is given
+            to every partition that has one of them. ``None`` where there are no classes.
 
-    >>> labels = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+    >>> membership = torch.eye(4, dtype=torch.bool).repeat(2, 1)
     >>> available = Partition(examples=(0, 1, 2, 5, 7))
     >>> halves = [Partition((0, 1)), Partition((2, 3))]
-    >>> [part.examples for part in within(available, halves, labels)]
+    >>> [part.examples for part in within(available, halves, membership)]
     [(0, 1, 5), (2, 7)]
     >>> halves = [Partition(examples=(0, 4)), Partition(examples=(1, 2, 3))]
-    >>> [part.examples for part in within(available, halves, labels)]
+    >>> [part.examples for part in within(available, halves, membership)]
     [(0, 7), (1, 2, 5)]
     """
     # Partitions of a part are positions within it; batches need positions in the full split.
@@ -138,7 +141,9 @@ def within(
     for part in parts:
         chosen = positions if part.examples is None else positions[list(part.examples)]
         if part.classes is not None:
-            chosen = chosen[torch.isin(labels.cpu()[chosen], torch.tensor(part.classes))]
+            assert membership is not None  # as there are classes
+            of_part = membership.cpu()[chosen][:, list(part.classes)].any(1)
+            chosen = chosen[of_part]
         restricted.append(replace(part, examples=tuple(chosen.tolist())))
     return restricted
 

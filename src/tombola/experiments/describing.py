@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tombola.data.partitions import WHOLE
+from tombola.data.partitions import WHOLE, Partition
 from tombola.experiments.plans import Plans
 from tombola.ground.metrics import Metric
 from tombola.ground.types import Mask
@@ -138,6 +138,17 @@ def distance(job: Job, trained: Trained) -> float:
         squares += float(moved.square().sum())
         number += moved.numel()
     return math.sqrt(squares / max(number, 1))
+
+
+def shares(parts: Sequence[Partition], task: Task) -> Any:
+    """Return what a task says of each class partition; ``ABSENT`` where it says nothing."""
+    described = []
+    for part in parts:
+        share = None if part.classes is None else task.shares(part)
+        if share is None:
+            return ABSENT
+        described.append(dict(share))
+    return described
 
 
 def class_examples(plans: Plans, replicate: int) -> list[int]:

@@ -246,10 +246,18 @@ class Evaluations:
             profile=ABSENT if profile is None else profile.name,
             lifted=ABSENT if profile is None else list(profile.lifted),
             class_examples=self._class_examples,
+            partition_shares=ABSENT if index else self._shares(),
             line=ABSENT if evaluation.ends is None else line and line[2].to_dict(),
             barrier=ABSENT if evaluation.ends is None else line and line[2].barrier,
             passes=self._stop.passes(index),
         )
+
+    def _shares(self) -> Any:
+        """Return how much of the data each class partition has, where the task says it."""
+        if not self._arm.searches:
+            return ABSENT
+        parts = self._arm.trained_on(self._plans.ground(self._name, self._replicate))
+        return describing.shares(parts, self._plans.task)
 
     def _training_facts(self, job: Job, trained: Trained | None) -> dict[str, Any]:
         """Describe the training that evaluates a ticket; all entries are empty without one."""

@@ -285,9 +285,10 @@ class Plans:
         """The class of each training example."""
         labels = self.task.labels("train")
         if labels is None:
+            have = "none" if self.task.membership("train") is None else "several each"
             raise ConfigError(
                 f"data.skew leaves out examples by their class, and the examples of the task "
-                f"{shown(self.recipe.task)} have none"
+                f"{shown(self.recipe.task)} have {have}"
             )
         return labels
 

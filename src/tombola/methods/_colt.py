@@ -198,8 +198,9 @@ class Colt(Rounds, OwnTraining):
                 others=self._others(task),
             )
         # A search on part of the data divides only that part.
-        labels = task.labels("train") if searched != WHOLE else None
-        return parts if labels is None else within(searched, parts, labels)
+        if searched == WHOLE:
+            return parts
+        return within(searched, parts, task.membership("train"))
 
     def _others(self, task: Task) -> str | None:
         """Return what its class partitions do about objects of other classes."""

@@ -515,6 +515,13 @@ class Result:
         group=_SOME,
         optional=True,
     )
+    partition_shares: Sequence[Mapping[str, float]] = _entry(
+        _list(_mapping(_NUMBER, "finite numbers by name"), "a list of finite numbers by name"),
+        "How much of the training data each class partition of the search has, where an example may "
+        "have several classes; in the record of round 0.",
+        group=_SOME,
+        optional=True,
+    )
     line: Mapping[str, Sequence[float]] | None = _entry(
         _or_null(_COLUMNS),
         "Line between two trainings of the ticket: place, headline and loss, as columns.",

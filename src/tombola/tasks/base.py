@@ -67,6 +67,20 @@ class Base:
         """Return the class of each example of a split; ``None`` for examples without classes."""
         return None
 
+    def membership(self, which: str) -> Tensor | None:
+        """Return which classes each example of a split has, bool [examples, classes].
+
+        Here it is the one of `labels`; ``None`` for examples without classes.
+        """
+        labels = self.labels(which)
+        if labels is None or self.classes is None:
+            return None
+        return labels[:, None] == torch.arange(self.classes, device=labels.device)
+
+    def shares(self, part: Partition) -> Mapping[str, float] | None:  # noqa: ARG002
+        """Return how much of the data a class partition has; ``None``: nothing worth recording."""
+        return None
+
     def initial_state(self) -> dict[str, Tensor]:
         """Copy the model's own state: the rewind point of a search that rewinds to step 0."""
         return states.copied(states.state_of(self.model))

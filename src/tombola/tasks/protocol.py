@@ -138,6 +138,19 @@ class Task(Protocol):
         ``None`` for examples without classes.
         """
 
+    def membership(self, which: str, /) -> Tensor | None:
+        """Return which classes each example of a split has, bool [examples, classes].
+
+        ``None`` for examples without classes.
+        """
+
+    def shares(self, part: Partition, /) -> Mapping[str, float] | None:
+        """Return how much of the training data a class partition has, such as its pictures.
+
+        It is recorded with every search on class partitions; ``None`` where there is nothing to
+        say.
+        """
+
     def steps_per_epoch(self, batch_size: int, part: Partition = WHOLE, /) -> int:
         """Count the batches of one epoch of a partition."""
 
@@ -247,6 +260,20 @@ def _check_members(task: Any, wrong: Any) -> None:
         least = 0 if split == "valid" else 1
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             wrong("size", f"is {shown(number)} of the {split} split")
+    membership = task.membership("train")
+    if membership is not None:
+        _check_membership(membership, task.size(WHOLE, "train"), task.classes, wrong)
+
+
+def _check_membership(membership: Any, examples: int, classes: int | None, wrong: Any) -> None:
+    if not isinstance(membership, Tensor) or membership.dtype != torch.bool:
+        wrong("membership", "is no tensor of booleans")
+    if list(membership.shape) != [examples, classes]:
+        wrong(
+            "membership",
+            f"has the shape {list(membership.shape)}; the training split has {examples} examples "
+            f"of {classes} classes",
+        )
 
 
 def _try(task: Task, wrong: Any) -> None:
