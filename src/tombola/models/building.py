@@ -80,6 +80,7 @@ def build(
     torch.Size([2, 10])
     """
     check_arguments(name, num_classes, image_shape)
+    catalogue.check_is_for("tombola.models", name, catalogue.CLASSIFICATION)
     if not catalogue.is_own(name):
         _check_size(name, num_classes, image_shape, options, seed)
     with seeds.seeded(seed, "init"):

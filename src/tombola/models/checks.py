@@ -97,3 +97,20 @@ def check_choice(option: str, value: object, known: Iterable[str]) -> None:
             f"{option} is {shown(value)}; it is one of: "
             f"{', '.join(known)}.{near(str(value), known)}"
         )
+
+
+def check_whole(option: str, value: object, *, least: int = 1, multiple: int = 1) -> None:
+    """Refuse an option that is no whole number, too small, or not a multiple of a number.
+
+    Raises:
+        ConfigError: It is.
+
+    >>> check_whole("size", 96, least=16)
+    """
+    number = own_numbers(value)
+    is_whole = isinstance(number, int) and not isinstance(number, bool)
+    if not is_whole or number < least or number % multiple:
+        kind = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
+        raise ConfigError(
+            f"{option} is {shown(value)}; it is {kind}, at least {max(least, multiple)}"
+        )
