@@ -270,7 +270,7 @@ def test_data_sets_are_looked_for_where_they_are_read(tmp_path):
         assert f"lacks {', '.join(files)} in {folder}," in str(refused.value)
         for file in files:
             assert facts(tmp_path)["data_found"][name] is False
-            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / folder / file).touch()
         assert facts(tmp_path)["data_found"][name] is True
 

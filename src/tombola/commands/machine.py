@@ -28,6 +28,10 @@ DATA_FILES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "cifar10": ("cifar-10-batches-py", _CIFAR10_FILES),
     "cifar100": ("cifar-100-python", ("train", "test")),
     "tiny_imagenet": ("tiny-imagenet-200", ("wnids.txt",)),
+    "voc": (
+        "VOCdevkit/VOC2007",
+        ("ImageSets/Main/trainval.txt", "ImageSets/Main/val.txt", "ImageSets/Main/test.txt"),
+    ),
 }
 """The folder and the files of each data set that can be downloaded."""
 

@@ -141,7 +141,8 @@ class BoxData:
         test: To test on.
         class_names: Names of the classes, by their numbers.
         fingerprint: The sha256 (hex) of pictures and annotations.
-        valid: The published validation pictures; ``None`` where none are published.
+        valid: The published validation pictures; ``None`` where none are published. They may be
+            among those of ``train``.
         verified: False: the files were not compared with published checksums.
         skipped: What was left out, a line for each kind of thing, with numbers.
         facts: What else there is to say about the data, a line each.
@@ -234,8 +235,8 @@ def split_boxes(
         data: As published.
         valid: Number of validation pictures; a number below 1 is a fraction, of ``subset`` if that
             is given, else of the training pictures; 0 is none. "published" takes the published
-            validation pictures. "test" takes the test split, which is a leak: only for comparison
-            with authors who select so.
+            validation pictures, which then are not trained on. "test" takes the test split, which
+            is a leak: only for comparison with authors who select so.
         subset: Number of training pictures, drawn from those not in the validation split; ``None``
             takes them all. Those of a smaller number are among those of a larger one.
         seed: Of all draws.
@@ -270,7 +271,16 @@ def split_boxes(
     validated = order[:size].sort().values
     is_left = torch.ones(published, dtype=torch.bool)
     is_left[validated] = False
+    if valid == "published" and data.valid is not None:
+        held_out = set(data.valid.names)
+        is_left &= torch.tensor([name not in held_out for name in data.train.names])
     trained = is_left.nonzero().flatten()
+    if len(trained) < (subset or 1):
+        wanted = "at least one" if subset is None else shown(subset)
+        raise DataError(
+            f"{wanted} to train on are more than the {len(trained)} training pictures that are not "
+            "published for validation"
+        )
     if subset is not None:
         order = torch.randperm(len(trained), generator=seeds.generator(seed, "subset"))
         trained = trained[order[:subset].sort().values]

@@ -113,7 +113,14 @@ def _fetch(
             )
 
 
-def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> None:
+def have(
+    source: Any,
+    folder: Path,
+    names: Iterable[str],
+    *,
+    download: bool,
+    root: Path | None = None,
+) -> None:
     """Download what a data set's folder lacks.
 
     Args:
@@ -121,6 +128,7 @@ def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> 
         folder: Where the files are under the data root.
         names: What must be in it: files or folders.
         download: Download what is missing.
+        root: The data root, where it is not the folder above.
 
     Raises:
         DataError: Something is missing and cannot be downloaded.
@@ -128,7 +136,8 @@ def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> 
     missing = [name for name in names if not (folder / name).exists()]
     if not missing:
         return
-    root = folder.parents[1] if folder.name == "raw" else folder.parent
+    if root is None:
+        root = folder.parents[1] if folder.name == "raw" else folder.parent
     problem = "the option download is false"
     if download:
         try:
@@ -139,10 +148,7 @@ def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> 
                 loader = source.__new__(source)
                 loader.root = staging
                 loader.download()
-                folder.mkdir(parents=True, exist_ok=True)
-                for file in sorted((Path(staging) / folder.relative_to(root)).iterdir()):
-                    if not (folder / file.name).exists():
-                        file.replace(folder / file.name)
+                _add(Path(staging) / folder.relative_to(root), folder)
             return
         except (RuntimeError, OSError, http.client.HTTPException) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -152,6 +158,17 @@ def have(source: Any, folder: Path, names: Iterable[str], *, download: bool) -> 
         f"and {problem}; name a folder that has it (--data-root or TOMBOLA_DATA), or run once on a "
         "machine with network"
     )
+
+
+def _add(source: Path, folder: Path) -> None:
+    """Move what a folder lacks out of another one; what is there stays as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in sorted(source.iterdir()):
+        target = folder / entry.name
+        if not target.exists():
+            entry.replace(target)
+        elif entry.is_dir() and target.is_dir():
+            _add(entry, target)
 
 
 def _read_idx(path: Path) -> Tensor:

@@ -32,7 +32,12 @@ def places(path: str | Path, root: str | Path | None = None) -> list[Path]:
 
 
 def first_existing(
-    path: str | Path, root: str | Path | None, kind: Literal["file", "folder"], content: str
+    path: str | Path,
+    root: str | Path | None,
+    kind: Literal["file", "folder"],
+    content: str,
+    *,
+    option: str = "path",
 ) -> Path:
     """Return the first of the `places` of a user's path where there is a file or folder.
 
@@ -41,6 +46,7 @@ def first_existing(
         root: The data root.
         kind: What it has to be.
         content: What it should hold, for the message.
+        option: Which option names it, for the message.
 
     Raises:
         DataError: There is none.
@@ -51,4 +57,4 @@ def first_existing(
             return candidate
     missing = f" and no {kind} ".join(map(str, candidates))
     named = f"one that holds {content}" if kind == "folder" else content
-    raise DataError(f"no {kind} {missing}; 'path' names {named}")
+    raise DataError(f"no {kind} {missing}; '{option}' names {named}")

@@ -21,7 +21,18 @@ from tombola.ticket_format import digest_json
 SHARED = ("data", "model", "training", "prunable", "rewind", "seed", "device")
 # Options that say where a user's own images are and how they are read; which they are, the data's
 # fingerprint tells.
-READING = {"image_folder": ("path", "workers"), "arrays": ("path",)}
+READING = {
+    "image_folder": ("path", "workers"),
+    "arrays": ("path",),
+    "coco_folder": (
+        "annotations",
+        "images",
+        "test_annotations",
+        "test_images",
+        "valid_annotations",
+        "valid_images",
+    ),
+}
 
 
 def shared(recipe: Recipe) -> dict[str, Any]:
