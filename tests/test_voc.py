@@ -84,14 +84,13 @@ def test_reading_that_is_broken_off_leaves_no_thread_and_reads_little_ahead(fold
     real = picture_files.decode
     monkeypatch.setattr(picture_files, "decode", lambda content: decoded.append(1) or real(content))
     pictures = PictureFiles([folder / "JPEGImages" / "a.jpg"])
-    before = threading.active_count()
+    before = set(threading.enumerate())
     reading = pictures.read([[0]] * 50)
     next(reading)
     reading.close()
-    for thread in threading.enumerate():
-        if thread.name.startswith("ThreadPoolExecutor"):
-            thread.join(5)
-    assert threading.active_count() == before
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+        assert not thread.is_alive()
     assert 1 <= len(decoded) <= 4
 
 
