@@ -1,15 +1,32 @@
 """What the page shows of detection: values by class, boxes on pictures, shares of partitions."""
 
+import dataclasses
+import shutil
+
 import pytest
+import torch
+from tests.outside.task import mirror
 from tests.test_page import record
 
 from tombola.evidence.answers import Evidence
+from tombola.experiments.experiment import run
+from tombola.experiments.pictures import shown_of
+from tombola.folder.contents import wrong_with_pictures
+from tombola.folder.merging import merge
+from tombola.folder.packing import pack
+from tombola.folder.runs import Run
+from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import Metric
-from tombola.reports import class_values, layout, page
+from tombola.reports import class_values, detections, layout, page
 from tombola.reports.decisions import Asked
+from tombola.reports.detections import Box, Picture, Shown
 from tombola.reports.section import OneRun
 from tombola.reports.sections._per_class import PerClass
+from tombola.reports.sections._pictures import Pictures
 from tombola.reports.sections._shares import Shares
+from tombola.schema.recipe import parse
+from tombola.tasks.protocol import Metrics
+from tombola.tasks.rows import Rows
 
 MAP = Metric("map50", "mAP@0.5", plural="mAP@0.5")
 ARMS = ("colt-2", "lth", "random")
@@ -170,6 +187,164 @@ def test_what_a_policy_loses_is_told_and_so_is_what_a_task_counts_besides():
 def test_a_run_without_partitions_of_classes_has_no_shares():
     found = [one for one in records() if one["arm"] != "colt-2"]
     assert layout.content_of(Shares(), OneRun(Evidence(found), asked())) is None
+
+
+# Pictures
+
+
+def box(name, score=None, corners=(10.0, 20.0, 40.0, 60.0)):
+    return Box(corners, name, score)
+
+
+def pictured(found):
+    picture = Picture("data:image/png;base64,AA", 100, 80, [box("disc")], found)
+    return Shown([picture], {"colt-2": 0.25}, 1)
+
+
+def panels(shown):
+    """The rows of every layer with boxes, by the title of the panel."""
+    [figure] = Pictures().chart(seen(shown=shown)).values()
+    spec = figure.chart.to_dict(validate=True)
+    texts = {}
+    for pair in spec["vconcat"]:
+        for panel in pair["hconcat"]:
+            texts[panel["title"]["text"]] = [
+                spec["datasets"][layer["data"]["name"]] for layer in panel["layer"]
+            ]
+    return texts, figure.caption
+
+
+def test_boxes_above_half_stand_beside_those_of_the_dense_network(with_charts):
+    found = {
+        "dense": [box("disc", 0.914), box("ring", 0.5)],
+        "colt-2": [box("star", 0.501), box("disc", 0.2)],
+    }
+    by_panel, caption = panels(pictured(found))
+    assert list(by_panel) == ["dense network", "colt-2 at 25 %"]
+    drawn = {}
+    for title, layers in by_panel.items():
+        assert layers[0][0]["url"] == "data:image/png;base64,AA"
+        drawn[title] = {row["text"] for rows in layers[1:] for row in rows}
+    assert drawn == {"dense network": {"disc", "disc .91"}, "colt-2 at 25 %": {"disc", "star .50"}}
+    assert "score above 0.5" in caption
+    assert "replicate 1" in caption
+
+
+def test_a_network_that_finds_nothing_has_the_picture_and_its_objects(with_charts):
+    by_panel, _ = panels(pictured({"dense": [], "colt-2": []}))
+    assert all(
+        {row.get("text") for rows in layers for row in rows} == {None, "disc"}
+        for layers in by_panel.values()
+    )
+
+
+def test_a_text_stays_on_the_picture():
+    """By hand, of a picture as wide as its panel: 19 pixels for a line, 6.6 for a letter."""
+    picture = Picture("", 290, 200, [], {})
+    inside = detections._row(box("disc", corners=(270.0, 5.0, 288.0, 195.0)), picture)
+    assert (inside["above"], inside["below"]) == (24.0, 176.0)
+    assert inside["left"] == pytest.approx(290 - 4 * 6.6)
+    free = detections._row(box("disc", corners=(50.0, 50.0, 90.0, 90.0)), picture)
+    assert (free["above"], free["below"], free["left"]) == (50.0, 90.0, 50.0)
+
+
+class Drawing(Rows):
+    """Rows whose task has pictures to show, and finds the same boxes on them in every test."""
+
+    def examples_shown(self):
+        names = torch.frombuffer(bytearray(b"disc\nstar"), dtype=torch.uint8)
+        shown = {"names": names}
+        for index, side in enumerate((32, 300)):
+            shown[f"image_{index}"] = torch.full((3, side, side), 60, dtype=torch.uint8)
+            shown[f"boxes_{index}"] = torch.tensor([[2.0, 3.0, 20.0, 30.0]])
+            shown[f"labels_{index}"] = torch.tensor([index])
+            shown[f"difficult_{index}"] = torch.tensor([False])
+        return shown
+
+    def measure(self, model, part, which):
+        found = super().measure(model, part, which)
+        kept = {
+            "picture": torch.tensor([0, 1, 1]),
+            "boxes": torch.tensor([[1.0, 2.0, 20.0, 30.0]] * 3),
+            "labels": torch.tensor([0, 1, 7]),
+            "scores": torch.tensor([0.9, 0.8, 0.1]),
+        }
+        more = {"ap_disc": 0.5, "ap_star": 0.25}
+        return Metrics(found.loss, found.values | more, kept=kept)
+
+
+def drawing(data, model, **made):
+    task = mirror(data, model, **made)
+    return Drawing(**{field.name: getattr(task, field.name) for field in dataclasses.fields(Rows)})
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    recipe = {
+        "name": "drawn", "task": "tests.test_detection_page:drawing", "prunable": "all",
+        "training": {"lr": 0.05, "epochs": 1, "batch_size": 50}, "until": {"rounds": 2},
+        "arms": {"lth": {"method": "lth", "rate": 0.5}}, "densities": [0.5, 0.25],
+    }  # fmt: skip
+    return run(parse(recipe), runs=tmp_path_factory.mktemp("drawn"), workers=1)
+
+
+def test_the_report_takes_the_sparsest_ticket_that_is_compared(done):
+    shown = shown_of(Run(done.folder), ["lth"], (0.5, 0.25))
+    assert shown.densities == {"lth": 0.25}
+    assert shown.replicate == 0
+    small, large = shown.pictures
+    assert small.address.startswith("data:image/png;base64,")
+    assert large.address.startswith("data:image/jpeg;base64,")
+    assert (large.width, large.height) == (300, 300)
+    assert small.objects == [Box((2.0, 3.0, 20.0, 30.0), "disc")]
+    [found] = small.found["dense"]
+    assert (found.name, found.text) == ("disc", "disc .90")
+    # Label 7 has no name.
+    assert [found.name for found in large.found["lth"]] == ["star", "class 7"]
+    assert shown_of(Run(done.folder), ["lth"], (0.1,)) is None
+
+
+def test_pictures_are_kept_when_a_run_is_packed_and_merged(done, tmp_path):
+    packed = pack(done.folder, tmp_path / "packed")
+    assert packed.pictures().keys() == Run(done.folder).pictures().keys()
+    assert shown_of(packed, ["lth"], (0.5,)) == shown_of(Run(done.folder), ["lth"], (0.5,))
+    bare = pack(done.folder, tmp_path / "bare")
+    bare.layout.pictures.unlink()
+    assert not bare.pictures()
+    merged = merge(tmp_path / "bare", [done.folder])
+    assert merged.pictures().keys() == packed.pictures().keys()
+
+
+def test_damaged_pictures_are_one_line_and_made_again(done, tmp_path):
+    copy = tmp_path / done.folder.name
+    shutil.copytree(done.folder, copy)
+    path = Run(copy).layout.pictures
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"pictures\.safetensors' was altered") as error:
+        Run(copy).pictures()
+    assert "\n" not in str(error.value)
+    run(Run(copy).recipe, runs=tmp_path, workers=1)
+    assert Run(copy).pictures()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"names": None}, "has no 'names'"),
+        ({"boxes_1": None}, "does not have image_K, boxes_K, labels_K, difficult_K"),
+        ({"image_0": torch.zeros(3, 4, 4)}, "image_0 that is no uint8 tensor"),
+        ({"boxes_0": torch.zeros(1, 3)}, "boxes_0 that are no numbers"),
+        ({"boxes_0": torch.full((1, 4), torch.nan)}, "boxes_0 that are no numbers"),
+        ({"labels_1": torch.zeros(2)}, "a label and a mark for each of boxes_1"),
+    ],
+)
+def test_pictures_of_a_task_that_are_no_pictures_are_refused(changes, told):
+    shown = Drawing.examples_shown(None) | changes
+    kept = {name: values for name, values in shown.items() if values is not None}
+    assert told in wrong_with_pictures(kept)
+    assert wrong_with_pictures(Drawing.examples_shown(None)) == ""
 
 
 @pytest.fixture(scope="module")

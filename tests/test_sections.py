@@ -14,6 +14,7 @@ from tombola.experiments import reporting
 from tombola.folder.runs import Run
 from tombola.ground import catalogue
 from tombola.reports import layout, matrix, page, together
+from tombola.reports.detections import Picture, Shown
 from tombola.reports.grids import Grid
 from tombola.reports.section import Figure, Making, OneRun, Section, SeveralRuns
 
@@ -64,7 +65,9 @@ def evidence(request):
         by_class = {"test_more": {"ap_cat": 0.7, "ap_dog": 0.6 - 0.1 * record["density"]}}
         shares = {"partition_shares": [{"pictures": 9, "shared_pictures": 4, "cells": 2}]}
         made.append(record | by_class | shares | ({"untrained": True} if untrained else {}))
-    found["run"].append(OneRun(Evidence(made), replace(asked(FOUR), chance=0.1)))
+    picture = Picture("data:image/png;base64,AA", 4, 4, [], {"dense": [], "lth": []})
+    more = {"chance": 0.1, "shown": Shown([picture], {"lth": 0.5}, 0)}
+    found["run"].append(OneRun(Evidence(made), replace(asked(FOUR), **more)))
     parts = []
     for rate in ("0.003", "0.01"):
         run, records, decided = findings(root, f"mnist-rates/{rate}")

@@ -114,6 +114,9 @@ def run(
         labels = plans.task.labels("test")
         if labels is not None:
             folder.keep_labels(labels.cpu().numpy())
+        pictures = plans.task.examples_shown()
+        if pictures is not None:
+            folder.keep_pictures(pictures)
         # Made only if anything is left to train: workers load the data and import torch.
         make_pool = functools.partial(
             Pool,

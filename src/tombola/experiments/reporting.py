@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tombola.evidence.answers import Evidence
 from tombola.evidence.comparisons import DENSE
+from tombola.experiments.pictures import shown_of
 from tombola.folder import similarity, weight_histograms
 from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError, InputError
@@ -150,10 +151,10 @@ def _asked_of(run: Run, note: Callable[[str], None], *, under_way: bool) -> Aske
     recipe = run.recipe
     decided = asked(recipe, _right(run))
     pruned: list[dict[str, Any]] = []
+    drawn = [name for name in recipe.arms if name in decided.drawn]
     # While a run is under way trainings come and go, so their weights cannot be relied on.
     if not under_way:
-        drawn = [name for name in recipe.arms if name in decided.drawn][:_MOST_DRAWN]
-        pruned = weight_histograms.histogram(run, drawn, note)
+        pruned = weight_histograms.histogram(run, drawn[:_MOST_DRAWN], note)
     collapsed = {}
     for name in recipe.arms:
         for replicate in range(recipe.replicates):
@@ -168,6 +169,7 @@ def _asked_of(run: Run, note: Callable[[str], None], *, under_way: bool) -> Aske
         latency=run.latency(),
         collapsed=collapsed,
         chance=_chance(run),
+        shown=shown_of(run, drawn, decided.at),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from tombola.evidence.comparisons import DENSE
 from tombola.ground.checking import check_in_file, checked
 from tombola.ground.errors import ConfigError, DamagedError
 from tombola.records.layout import Round
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # What entries must be. Those that are not named here may be anything.
 _ENVIRONMENT = {
@@ -45,6 +48,7 @@ _SIMILARITY = {
 _LATENCY = {"device": str, "threads": int, "rows": list[dict[str, Any]]}
 _LATENCY_ROW = {"arm": str, "mask_digest": str, "replicate": int, "round": int}
 _CLOCK = {"ms": float, "quartiles": tuple[float, float]}
+_PICTURE = ("image", "boxes", "labels", "difficult")  # what there is of each picture
 _ARM_OF_REPLICATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/\d+")
 _BATCH = re.compile(r"batch_\d{1,9}")
 
@@ -156,6 +160,27 @@ def _check_latency_row(path: Path, row: Mapping[str, Any]) -> None:
         if missing := _CLOCK.keys() - clock.keys():
             raise DamagedError(f"'{path}' is damaged: {key} has no '{min(missing)}'")
         check_entries(path, clock, _CLOCK)
+
+
+def wrong_with_pictures(tensors: Mapping[str, Tensor]) -> str:
+    """Say what is wrong with pictures and their boxes, see `Task.examples_shown`; empty if nothing
+    is.
+    """
+    names, entries = tensors.get("names"), set(tensors) - {"names"}
+    if names is None or names.ndim != 1 or names.element_size() != 1:
+        return "has no 'names', the class names as bytes"
+    number = sum(entry.startswith("image_") for entry in entries)
+    if entries != {f"{kind}_{index}" for kind in _PICTURE for index in range(number)}:
+        return f"does not have {', '.join(f'{kind}_K' for kind in _PICTURE)} for K from 0 up"
+    for index in range(number):
+        image, boxes, *of_boxes = (tensors[f"{kind}_{index}"] for kind in _PICTURE)
+        if image.ndim != 3 or image.shape[0] != 3 or str(image.dtype) != "torch.uint8":
+            return f"has an image_{index} that is no uint8 tensor of shape [3, height, width]"
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or not bool(boxes.isfinite().all()):
+            return f"has boxes_{index} that are no numbers of shape [boxes, 4]"
+        if any(values.shape != boxes.shape[:1] for values in of_boxes):
+            return f"does not have a label and a mark for each of boxes_{index}"
+    return ""
 
 
 def checked_classes(path: Path, values: NDArray[Any]) -> NDArray[np.integer[Any]]:

@@ -77,6 +77,7 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
                 _check(earlier, run)
         predictions = [run.predictions() for run in runs]
         labels = _first_labels(runs)
+        pictures = [run.pictures() for run in runs]
         for run in runs:
             run.latency()
             files = run.kept_files
@@ -96,6 +97,9 @@ def merge(into: Path, others: Sequence[Path]) -> Run:
                 _copy(run, runs[0])
             _write_predictions(runs[0], predictions, labels)
             _write_kept(runs[0], runs[1:])
+        if any(pictures) and not pictures[0]:
+            shown = next(filter(None, pictures))
+            runs[0].seals.write_tensors(runs[0].layout.pictures, shown)
         _write(runs)
     merged = Run(into)
     merged.notes += runs[0].notes

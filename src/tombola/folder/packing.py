@@ -4,7 +4,7 @@ sent.
 A packed run is a run folder with its recipe, records, states, ``similarity.jsonl`` and
 ``latency.json``, and one ``predictions.npz`` in place of tickets, candidates, trainings and a file
 of predictions per round; beside it ``predictions.safetensors``, where the task keeps more of its
-tests. It can be reported and merged, not continued.
+tests, and the test pictures that its page shows. It can be reported and merged, not continued.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def pack(run: Path, to: Path) -> Run:
         raise ConfigError(f"'{to}' is already there; a run is packed into a new folder")
     with reading(run):
         predictions = unpacked.predictions() | labelled(unpacked.labels())
+        pictures = unpacked.pictures()
         # Beside its place first, so that a packed run is there whole or not at all.
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +60,8 @@ def pack(run: Path, to: Path) -> Run:
                 packed = Seals(layout.top, unpacked.digest)
                 packed.write_arrays(layout.packed_predictions, predictions)
                 write_packed(layout, packed, [unpacked.kept_files])
+                if pictures:
+                    packed.write_tensors(layout.pictures, pictures)
                 Path(part).chmod(0o755)  # a temporary folder is its maker's alone
                 Path(part).replace(to)
         except OSError as error:

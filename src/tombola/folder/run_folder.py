@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from tombola.folder.candidates import pack
+from tombola.folder.contents import wrong_with_pictures
 from tombola.folder.environments import check_same_inputs, environment
 from tombola.folder.identity import folder_of, run_digest
 from tombola.folder.locking import lock
@@ -22,7 +23,7 @@ from tombola.folder.predictions import Classes
 from tombola.folder.runs import Run
 from tombola.folder.sealing import seal, write_about
 from tombola.ground.endings import End
-from tombola.ground.errors import DamagedError
+from tombola.ground.errors import ConfigError, DamagedError
 from tombola.ground.files import clear_parts
 from tombola.ground.metrics import CLASSIFIED, Metric
 from tombola.ground.types import Mask
@@ -33,6 +34,9 @@ from tombola.records.seals import Seals
 from tombola.records.storage import log_error
 from tombola.schema.recipe import Recipe
 from tombola.tickets import RewindPoints, Ticket
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class RunFolder(Run):
@@ -196,6 +200,17 @@ class RunFolder(Run):
         except DamagedError as error:
             self.say(str(error))
         self.prediction_files.write(self.prediction_files.labels_path, labels)
+
+    def keep_pictures(self, pictures: Mapping[str, Tensor]) -> None:
+        """Keep a few test pictures with what they show, so that the report needs no data."""
+        if reason := wrong_with_pictures(pictures):
+            raise ConfigError(f"examples_shown of the task {reason}")
+        try:
+            if self.pictures():
+                return
+        except DamagedError as error:
+            self.say(str(error))
+        self.seals.write_tensors(self.layout.pictures, pictures)
 
     def log_error(self, text: str) -> None:
         """Add a traceback to ``errors.log``."""

@@ -15,7 +15,8 @@
       candidates/       ARM/replicate-K/round-RRR.safetensors, the packed mask of every partition
       predictions/      ARM/replicate-K/round-RRR.npy, the predicted class of every test example,
                         and labels.npy, its own; of a packed run in one predictions.npz;
-                        round-RRR.safetensors, what else the task keeps of a test
+                        round-RRR.safetensors, what else the task keeps of a test;
+                        pictures.safetensors, test pictures that the page shows
       trainings/        trained weights, by digest: all that is needed while the run is not
                         complete, then those to keep
 
@@ -43,6 +44,7 @@ from tombola.folder.contents import (
     check_environments,
     check_latency,
     check_similarity,
+    wrong_with_pictures,
 )
 from tombola.folder.identity import definition_of, differing, run_digest, shared
 from tombola.folder.kept import Kept
@@ -56,7 +58,7 @@ from tombola.folder.opening import (
 from tombola.folder.predictions import Classes, Predictions
 from tombola.ground.checking import check_in_file
 from tombola.ground.endings import Ending
-from tombola.ground.errors import ConfigError, TicketError, near
+from tombola.ground.errors import ConfigError, DamagedError, TicketError, near
 from tombola.ground.notebooks import card, one_line
 from tombola.records import choosing
 from tombola.records.best import Best, of_record
@@ -444,6 +446,22 @@ class Run:
             ConfigError: The file is damaged.
         """
         return self.prediction_files.labels()
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Return a few test pictures with what they show (`Task.examples_shown`); nothing where
+        there are none.
+
+        Raises:
+            ConfigError: The file is damaged.
+        """
+        path = self.layout.pictures
+        if not path.exists():
+            return {}
+        with advising("running the recipe makes it again"):
+            pictures = self.seals.read_tensors(path)
+            if reason := wrong_with_pictures(pictures):
+                raise DamagedError(f"'{path}' is damaged: it {reason}")
+        return pictures
 
     def similarities(self) -> list[dict[str, Any]]:
         """Return what was counted of pairs of tickets (`tombola.folder.similarity`); nothing where

@@ -125,6 +125,11 @@ class Layout:
         return self.machine / "predictions"
 
     @property
+    def pictures(self) -> Path:
+        """A few test pictures with what they show, where the task has pictures to show."""
+        return self.predictions / "pictures.safetensors"
+
+    @property
     def packed_predictions(self) -> Path:
         """The same in one file, which a packed run is known by."""
         return self.machine / "predictions.npz"

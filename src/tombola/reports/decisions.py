@@ -32,6 +32,7 @@ from tombola.ground.metrics import ACCURACY, STEPS, Metric
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.answers import answers, compared_in_words, hindrances, number
+from tombola.reports.detections import Shown
 from tombola.reports.grids import Grid, chosen, listed, percent, with_unit
 from tombola.reports.paper import Point, Printed
 
@@ -77,6 +78,7 @@ class Asked:
             `tombola.folder.weight_histograms`.
         latency: How long networks took for a batch, see `tombola.experiments.latency`; may be
             empty.
+        shown: Test pictures with what networks find on them; ``None`` where there are none.
         collapsed: By arm and replicate, the round whose cut left layers without a weight and ended
             the arm, and these.
         chance: What guessing reaches by the metric; ``None`` where that is not known.
@@ -100,6 +102,7 @@ class Asked:
     similar: Sequence[Mapping[str, Any]] = ()
     pruned: Sequence[dict[str, Any]] = ()
     latency: Mapping[str, Any] = field(default_factory=dict)
+    shown: Shown | None = None
     collapsed: Mapping[tuple[str, int], tuple[int, tuple[str, ...]]] = field(default_factory=dict)
     chance: float | None = None
 

@@ -34,7 +34,7 @@ LAYOUT = Layout(
             "stability",
             "paper",
         ),
-        "Classes": ("per_class", "shares"),
+        "Classes": ("per_class", "pictures", "shares"),
         "Untrained": ("untrained",),
         "Cost": ("costs", "scoring", "inference", "spent"),
         "Layers": ("layers", "layers_alive", "weights"),

@@ -81,6 +81,10 @@ class Base:
         """Return how much of the data a class partition has; ``None``: nothing worth recording."""
         return None
 
+    def examples_shown(self) -> Mapping[str, Tensor] | None:
+        """Return test examples that the report shows; none."""
+        return None
+
     def initial_state(self) -> dict[str, Tensor]:
         """Copy the model's own state: the rewind point of a search that rewinds to step 0."""
         return states.copied(states.state_of(self.model))

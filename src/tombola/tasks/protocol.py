@@ -151,6 +151,15 @@ class Task(Protocol):
         say.
         """
 
+    def examples_shown(self) -> Mapping[str, Tensor] | None:
+        """Return a few test pictures that the report shows, and what they show.
+
+        Of each one, K from 0 up, ``image_K`` uint8 [3, height, width], ``boxes_K`` float32
+        [boxes, 4] (x1 y1 x2 y2 in pixels), ``labels_K`` int64 [boxes] and ``difficult_K`` bool
+        [boxes]; and ``names`` uint8, the class names as UTF-8, a line each. What a network finds on
+        them is in the ``kept`` of its metrics. ``None`` where there is nothing to draw.
+        """
+
     def steps_per_epoch(self, batch_size: int, part: Partition = WHOLE, /) -> int:
         """Count the batches of one epoch of a partition."""
 
