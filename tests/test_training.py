@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections import OrderedDict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from tombola.data.batches import Augment, Batches
 from tombola.data.splits import Split
 from tombola.ground import seeds
 from tombola.ground.errors import ConfigError
+from tombola.ground.plain import plain as as_plain
 from tombola.ground.settings import Schedule, Training, fine_tuning, stretched
+from tombola.training.jobs import Job
 from tombola.training.loop import train
 
 
@@ -174,6 +177,40 @@ def test_a_cosine_starts_at_one_and_would_reach_zero_after_the_last_step():
         [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
     )
     assert Schedule.of(Training(steps=4, schedule="cosine"), 9).factor(4) == 0
+
+
+def test_a_cosine_may_end_above_zero():
+    training = Training(lr=1e-4, lr_end=1.02e-6, steps=4, schedule="cosine")
+    schedule = Schedule.of(training, 9)
+    rates = [training.lr * schedule.factor(step) for step in (0, 2, 4)]
+    assert rates == pytest.approx([1e-4, 5.051e-5, 1.02e-6], rel=1e-12)
+    assert fine_tuning(training, "last").lr == 1.02e-6
+    decayed = fine_tuning(training, "decayed")
+    assert (decayed.lr, decayed.lr_end) == (1.02e-6, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"lr_end": 0.01}, "training.lr_end is 0.01, where the schedule cosine ends; the schedule"),
+        ({"lr_end": 0.2, "schedule": "cosine"}, "lr_end is 0.2, which is above training.lr 0.1"),
+        ({"lr_end": 0.0, "schedule": "cosine"}, "training.lr_end is 0.0; it must be above 0"),
+        ({"lr_end": math.nan, "schedule": "cosine"}, "lr_end is nan; it must be above 0"),
+    ],
+)
+def test_an_end_of_the_cosine_that_cannot_be_is_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        Training(epochs=1, **settings)
+
+
+def test_an_end_at_zero_is_in_no_digest():
+    plain = Training(epochs=1, schedule="cosine")
+    ended = replace(plain, lr_end=0.01)
+    jobs = [Job({"w": torch.ones(1)}, {}, training, 0) for training in (plain, ended)]
+    # As asdict wrote it before there was the setting.
+    before = {name: value for name, value in asdict(plain).items() if name != "lr_end"}
+    assert as_plain(plain) == before
+    assert jobs[0].digest("task") != jobs[1].digest("task")
 
 
 def test_warmup_climbs_in_equal_stairs_to_the_full_rate():

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from tombola.ground import catalogue
 from tombola.ground.checking import check_most, filled, hints_of, own_numbers, take_own_numbers_
 from tombola.ground.errors import ConfigError, near, shown
+from tombola.ground.plain import LATER
 
 # Bounds that no training reaches; the largest float32 is 3.4e38.
 _MOST = {
-    "lr": 1e38, "momentum": 1, "weight_decay": 1e38, "epochs": 1e6, "steps": 1e9, "batch_size": 1e9,
+    "lr": 1e38, "lr_end": 1e38, "momentum": 1, "weight_decay": 1e38, "epochs": 1e6, "steps": 1e9, "batch_size": 1e9,
     "milestones": 1e6, "milestone_steps": 1e9, "gamma": 1e38, "warmup": 1e6, "warmup_steps": 1e9,
     "clip": 1e38, "evaluate_every": 1e9, "patience": 1e9, "threads": 1024,
 }  # fmt: skip
 _ABOVE_ZERO = (
-    "lr", "epochs", "steps", "batch_size", "gamma", "clip", "evaluate_every", "patience", "threads",
+    "lr", "lr_end", "epochs", "steps", "batch_size", "gamma", "clip", "evaluate_every", "patience",
+    "threads",
 )  # fmt: skip
 _ZERO_OR_MORE = ("momentum", "weight_decay", "warmup", "warmup_steps")
 
@@ -32,8 +34,8 @@ _ZERO_OR_MORE = ("momentum", "weight_decay", "warmup", "warmup_steps")
 class Training:
     """How every training of an experiment runs; the same for all arms.
 
-    `tombola.training.loop.resolve_defaults` fills in what is left open. The last five may change
-    the last bits of a result, so they count in the digest.
+    `tombola.training.loop.resolve_defaults` fills in what is left open. The five from ``threads``
+    to ``step`` may change the last bits of a result, so they count in the digest.
 
     Attributes:
         optimizer: ``sgd`` (with ``momentum`` and ``nesterov``), ``adam`` or ``adamw`` (with
@@ -47,7 +49,7 @@ class Training:
         steps: Length in optimiser steps on the full training split.
         batch_size: Examples per step.
         schedule: ``constant``, ``multistep`` (needs milestones) or ``cosine`` (down to zero at the
-            end).
+            end, or to ``lr_end``).
         milestones: Epochs after which ``multistep`` multiplies the learning rate by ``gamma``. Or
             give ``milestone_steps``.
         milestone_steps: The same in steps.
@@ -76,6 +78,8 @@ class Training:
             through ``torch.compile``. Or one of your own, ``package.module:Name``. If not given,
             ``traced`` on the CPU in float32 for models made of torch's own layers without batch
             norm, hooks and code of your own; else ``eager``.
+        lr_end: Learning rate at the end of ``cosine``, above zero and at most ``lr``; zero if not
+            given.
 
     Raises:
         ConfigError: A setting is out of its range, or two of them do not go together.
@@ -109,6 +113,7 @@ class Training:
     channels_last: bool | None = None
     compile: bool = False
     step: str | None = None
+    lr_end: float | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         take_own_numbers_(self)
@@ -177,6 +182,19 @@ class Training:
             raise ConfigError(
                 f"training.schedule is {self.schedule}; milestones and the schedule multistep need "
                 "each other"
+            )
+
+        if self.lr_end is None:
+            return
+        if self.schedule != "cosine":
+            raise ConfigError(
+                f"training.lr_end is {self.lr_end:g}, where the schedule cosine ends; the schedule "
+                f"is {self.schedule}"
+            )
+        if self.lr_end > self.lr:
+            raise ConfigError(
+                f"training.lr_end is {self.lr_end:g}, which is above training.lr {self.lr:g}; "
+                "cosine falls from lr to lr_end"
             )
 
     def _check_kernel(self) -> None:
@@ -265,19 +283,22 @@ def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> T
             along half a cosine; or the constant rate itself.
 
     Raises:
-        ConfigError: The rate that the training ends with is zero.
+        ConfigError: The rate that the training ends with is zero, as that of ``cosine`` is without
+            ``lr_end``.
 
     >>> training = Training(epochs=10, schedule="multistep", milestones=(5, 8), gamma=0.2)
     >>> fine_tuning(training, "last").lr
     0.004
     """
     t, lr = training, own_numbers(lr)
-    if lr in ("last", "decayed") and t.schedule == "cosine":
+    if lr in ("last", "decayed") and t.schedule == "cosine" and t.lr_end is None:
         raise ConfigError(
             f"lr is {lr}, but the cosine schedule ends at a rate of 0; give the rate of fine-tuning"
         )
     # Rounded, so that 0.1 * 0.2 ** 2 is 0.004: the digits beyond are no part of the meaning.
     last = float(f"{t.lr * t.gamma ** len(t.milestones or t.milestone_steps):.12g}")
+    if t.lr_end is not None:
+        last = t.lr_end
     return replace(
         t,
         lr=lr if isinstance(lr, float | int) else last,
@@ -286,6 +307,7 @@ def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> T
         milestone_steps=(),
         warmup=0.0,
         warmup_steps=0,
+        lr_end=None,
     )
 
 
@@ -293,6 +315,15 @@ def fine_tuning(training: Training, lr: float | Literal["last", "decayed"]) -> T
 class Schedule:
     """The numbers of one training in its own steps: those of a partition are its share of the
     full split's.
+
+    Attributes:
+        steps: How many.
+        warmup: Steps of warmup.
+        milestones: After which ``multistep`` multiplies the learning rate by ``gamma``.
+        evaluate_every: Steps between two evaluations.
+        shape: The training's ``schedule``.
+        gamma: Factor at each milestone.
+        floor: Factor on the base learning rate where ``cosine`` ends.
     """
 
     steps: int
@@ -301,6 +332,7 @@ class Schedule:
     evaluate_every: int
     shape: str
     gamma: float
+    floor: float = 0.0
 
     @classmethod
     def of(cls, training: Training, batches_per_epoch: int, share: float = 1.0) -> Schedule:
@@ -333,6 +365,7 @@ class Schedule:
             evaluate_every=evaluate_every,
             shape=training.schedule,
             gamma=training.gamma,
+            floor=0.0 if training.lr_end is None else training.lr_end / training.lr,
         )
 
     def factor(self, step: int) -> float:
@@ -348,5 +381,5 @@ class Schedule:
             return self.gamma ** sum(step >= milestone for milestone in self.milestones)
         if self.shape == "cosine":
             past = (step - self.warmup) / max(1.0, self.steps - self.warmup)
-            return 0.5 * (1 + math.cos(math.pi * past))
+            return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * past))
         return 1.0
