@@ -1,7 +1,9 @@
 """What the page shows of detection: values by class, boxes on pictures, shares of partitions."""
 
 import dataclasses
+import re
 import shutil
+from html import unescape
 
 import pytest
 import torch
@@ -347,9 +349,42 @@ def test_pictures_of_a_task_that_are_no_pictures_are_refused(changes, told):
     assert wrong_with_pictures(Drawing.examples_shown(None)) == ""
 
 
+# The whole page
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, with_charts):
+    """What is written of a run of detection that has all sections, without scripts and drawings."""
     folder = tmp_path_factory.mktemp("detection")
-    facts = {"data": "shapes: 600 training, 100 validation, 200 test examples"}
-    files = page.write(folder, "shapes", records(), [], facts, asked(), formats=())
-    return files[-1]
+    found = [one | {"test_map50_early": 0.5, "train_map50": 0.8} for one in records()]
+    found += [
+        one | {"arm": "as-it-is", "untrained": True} for one in records() if one["arm"] == "lth"
+    ]
+    facts = {"data": "shapes: 600 training, 100 validation, 200 test pictures"}
+    shown = pictured({"dense": [], "colt-2": []})
+    files = page.write(folder, "shapes", found, [], facts, asked(shown=shown), formats=())
+    by_name = {file.name: file.read_text() for file in files}
+    html = re.sub(r"(?s)<(script|style|svg).*?</\1>", "", by_name["report.html"])
+    return unescape(re.sub(r"<[^>]+>", "\n", html)), by_name["summary.md"], by_name["table.tex"]
+
+
+def test_the_page_of_detection_speaks_of_its_metric_and_of_no_other(written):
+    text = "\n".join(written)
+    told = set(re.findall(r"\S*(?:accura|predicted|McNemar|image)\S*", text))
+    assert told == set()
+    titles = set(re.findall(r"(?i)map@0\.5", text))
+    assert titles == {"mAP@0.5"}
+
+
+def test_what_is_not_known_of_each_example_says_why_and_is_not_explained(written):
+    text, _, _ = written
+    assert "± examples: mAP@0.5 is not known of each example." in text
+    assert "bootstrap" not in text
+
+
+def test_the_sections_of_detection_are_in_a_fold_of_their_own(written):
+    text, _, _ = written
+    titles = ["Class by class", "What they find", "Partitions of classes"]
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+    assert "Classes" in text[: places[0]]

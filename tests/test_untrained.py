@@ -128,7 +128,7 @@ def test_a_page_of_untrained_arms_alone_can_be_written(tmp_path, with_charts):
     found = [record for record in untrained_records() if record["arm"] in AS_IS]
     files = page.write(tmp_path, "as it is", found, [], {}, decided(), formats=())
     text = files[-1].read_text()
-    assert "Untrained accuracy" in text
+    assert "Untrained tickets" in text
     assert "Guessing reaches 10.00 %." in text
 
 

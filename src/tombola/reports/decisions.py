@@ -33,7 +33,7 @@ from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.answers import answers, compared_in_words, hindrances, number
 from tombola.reports.detections import Shown
-from tombola.reports.grids import Grid, chosen, listed, percent, with_unit
+from tombola.reports.grids import Grid, capitalised, chosen, listed, percent, with_unit
 from tombola.reports.paper import Point, Printed
 
 TARGETS = (0.5, 0.2, 0.1)
@@ -337,12 +337,14 @@ def differences_legend(records: Sequence[Record], asked: Asked) -> list[str]:
     compared = comparisons(records, asked)
     if not compared:
         return []
+    # The headline of some tasks, such as mAP, is no mean over examples.
+    examples = ", ± examples that over test examples (bootstrap)" if asked.right else ""
     lines = [
         "Differences are within replicates, with t intervals; p-values are two-sided and "
         "adjusted over the densities of a pair (Holm). ~ marks densities at which a value is "
         "interpolated between two rounds. Intervals are about seeds, for the one test set that "
-        "there is: ± seeds is the standard error over the n replicates, ± examples that over "
-        f"test examples (bootstrap). The {DETECTABLE} is the smallest margin that so many "
+        f"there is: ± seeds is the standard error over the n replicates{examples}. The "
+        f"{DETECTABLE} is the smallest margin that so many "
         "replicates can decide."
     ]
     n = min(len(comparison.values) for comparison in compared)
@@ -406,7 +408,7 @@ def verdict_grid(records: Sequence[Record], asked: Asked) -> Grid:
         first += f" ({beyond} {metric.signed(bounds[metric.test])})"
     if STEPS.name in bounds:
         second += f" (< {STEPS.signed(bounds[STEPS.name])})"
-    units = f"{metric.plural.capitalize()} in {metric.points}, early" if metric.points else "Early"
+    units = f"{capitalised(metric.plural)} in {metric.points}, early" if metric.points else "Early"
     title = "Verdicts"
     if asked.equal_cost:
         title += " at equal budget: every ticket has the recipe's training"
@@ -651,12 +653,15 @@ def comparison_grid(
     heads += ["by bootstrap"] if many else []
     heads += ["outcome", "p", "± seeds", "± examples", DETECTABLE]
     two = "needs two replicates"
+    why = {confidence: two, "± seeds": two, DETECTABLE: two, "p": "needs three replicates"}
+    if metric != ACCURACY:
+        why["± examples"] = f"{metric.title} is not known of each example"
     return Grid(
         title=with_unit(f"Paired differences in test {metric.title}", metric.points),
         labels=["arms", "density %"],
         groups=[("", heads)],
         rows=rows,
-        why={confidence: two, "± seeds": two, DETECTABLE: two, "p": "needs three replicates"},
+        why=why,
     )
 
 
@@ -746,7 +751,7 @@ def budget_grid(records: Sequence[Record], asked: Asked) -> Grid:
         f"what {first} needs to come to the densities."
     )
     return Grid(
-        title=f"{metric.title[:1].upper()}{metric.title[1:]} at equal cost",
+        title=f"{capitalised(metric.title)} at equal cost",
         labels=["arm"],
         groups=groups,
         rows=rows,

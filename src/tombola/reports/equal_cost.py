@@ -16,7 +16,7 @@ from tombola.evidence.comparisons import Comparison
 from tombola.reports import aggregate
 from tombola.reports.aggregate import Record
 from tombola.reports.decisions import Asked, comparisons
-from tombola.reports.grids import Grid, percent
+from tombola.reports.grids import Grid, capitalised, percent
 
 _Key = tuple[str, int, int]  # arm, replicate, round
 
@@ -69,7 +69,7 @@ def _grid(records: Sequence[Record], asked: Asked, dear: str, arms: Sequence[str
             "* an equal cost would take another length: an arm's most was reached, or its search "
             "alone costs more."
         )
-    title = metric.title[:1].upper() + metric.title[1:]
+    title = capitalised(metric.title)
     heads = ["n", "cost", "length", metric.head, f"from {dear}", "outcome"]
     return Grid(
         title=f"{title} at equal total cost: trained as long as {dear} costs with its search",

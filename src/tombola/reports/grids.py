@@ -77,6 +77,18 @@ def in_words(head: str) -> bool:
     return head in words or head in words_of_transfers or " - controls" in head
 
 
+def capitalised(title: str) -> str:
+    """Return a title as it begins a sentence; one with a capital of its own stays as it is.
+
+    >>> capitalised("accuracy"), capitalised("mAP@0.5")
+    ('Accuracy', 'mAP@0.5')
+    """
+    first_word = title.partition(" ")[0]
+    if first_word != first_word.lower():
+        return title
+    return title[:1].upper() + title[1:]
+
+
 def with_unit(title: str, unit: str) -> str:
     """Return a title with the unit of what stands below it, if it has one.
 

@@ -1,4 +1,4 @@
-"""Inference: what a trained ticket costs an image, as counted and as measured.
+"""Inference: what a trained ticket costs an example, as counted and as measured.
 
 records, latency.json -> [ grid, lines ] -> table, page
 """
@@ -17,7 +17,7 @@ from tombola.reports.grids import Grid, percent
 
 
 def inference_grid(records: Sequence[Record], asked: Asked) -> Grid:
-    """Return what the dense network and each arm's sparsest tickets cost an image, as text.
+    """Return what the dense network and each arm's sparsest tickets cost an example, as text.
 
     Args:
         records: Of the whole experiment; those of before FLOPs were counted have none.
@@ -43,7 +43,7 @@ def inference_grid(records: Sequence[Record], asked: Asked) -> Grid:
         rows.append([arm, density, *cells, *times])
         has_numbers = has_numbers or bool(dense) or any(times)
     heads = ["n", "weights", "MFLOP dense", "MFLOP sparse"]
-    heads += [f"{size} image{'s' * (size > 1)}, ms" for size in sorted(sizes)]
+    heads += [f"{size} example{'s' * (size > 1)}, ms" for size in sorted(sizes)]
     return Grid(
         title="Inference of the sparsest tickets",
         labels=["arm", "density %"],
@@ -65,7 +65,7 @@ def inference_lines(records: Sequence[Record], asked: Asked) -> list[str]:
     if asked.latency["device"] == "cuda":
         where = "on a GPU"
     return [
-        "FLOP of an image are counted, with all weights and with the kept ones alone. Times are "
+        "FLOP of an example are counted, with all weights and with the kept ones alone. Times are "
         f"measured, the networks in turn {where}: median and, in brackets, the middle half. "
         "Masking alone gives no speed-up: tickets are timed as dense networks with zeroed weights."
     ]

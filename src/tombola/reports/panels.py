@@ -35,7 +35,7 @@ from tombola.reports.drawing import (
     stacked,
     styled,
 )
-from tombola.reports.grids import percent
+from tombola.reports.grids import capitalised, percent
 
 if TYPE_CHECKING:
     from tombola.ground.extras import altair as alt
@@ -401,7 +401,7 @@ def early_stop(records: Sequence[Record], metric: Metric = ACCURACY) -> alt.VCon
     # Two lines an arm can be told apart while each arm has a colour of its own.
     if len({record["arm"] for record in tickets}) <= len(PALETTE):
         gaps += _rows(tickets, lambda record: aggregate.above_valid(record, metric), dashed=True)
-    title = metric.title[:1].upper() + metric.title[1:]
+    title = capitalised(metric.title)
     return _over_density(
         aggregate.arms(records),
         [

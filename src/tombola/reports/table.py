@@ -217,8 +217,7 @@ def recorded_legend(records: Sequence[Record], metric: Metric = ACCURACY) -> lis
             "a smaller n stands in brackets or under reached."
         )
     if any(record[metric.test] is None for record in records):
-        article = "an" if metric.title[0] in "aeiou" else "a"
-        lines.append(f"A ticket without {article} {metric.title} was not evaluated (evaluate_at).")
+        lines.append("Tickets without a value were not evaluated (evaluate_at).")
     return lines
 
 

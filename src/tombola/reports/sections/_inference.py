@@ -1,4 +1,4 @@
-"""Inference: what a trained ticket costs an image."""
+"""Inference: what a trained ticket costs an example."""
 
 from collections.abc import Sequence
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from tombola.reports import across, together
+from tombola.reports.grids import capitalised
 from tombola.reports.section import Figure, Section, SeveralRuns
 
 
@@ -24,7 +25,7 @@ class RunsDense(Section[SeveralRuns]):
                         rows.append(row | {"value": value})
         if not rows:
             return {}
-        error = metric.error_title[:1].upper() + metric.error_title[1:]
+        error = capitalised(metric.error_title)
         title = metric.axis(f"{error} of the dense network")
         caption = (
             f"{error} of the dense network on test and training data. Points: replicates; lines: "

@@ -1,4 +1,4 @@
-"""Untrained accuracy: what tickets reach that are tested as they were found."""
+"""Untrained tickets: what tickets reach that are tested as they were found."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from tombola.reports.untrained import untrained_grid, untrained_lines
 class Untrained(Section[OneRun]):
     """The headline metric of untrained tickets over density, beside chance."""
 
-    title = "Untrained accuracy"
+    title = "Untrained tickets"
 
     def applies(self, evidence: OneRun) -> bool:
         return bool(aggregate.untrained(evidence.records))
