@@ -37,6 +37,14 @@ README = {"path": str(Path(__file__).parents[1] / "README.md"), "length": 16}
 # A small task of each entry; one that is not named here is made by its defaults.
 SMALL = {
     "classification": (Data("synthetic"), Model("mlp", options={"hidden": [8]})),
+    "multi_label": (
+        Data("shapes", options={"train": 40, "test": 10, "size": 24, "largest": 12}),
+        Model("mlp", options={"hidden": [8]}),
+    ),
+    "segmentation": (
+        Data("tests.outside.maps:squares"),
+        Model("small_unet", options={"width": 4, "depth": 1}),
+    ),
     "regression": (Data("diabetes"), Model("mlp_regressor", options={"hidden": [8]})),
     "tokens": (
         Data("text", valid=50, subset=100, options=README),

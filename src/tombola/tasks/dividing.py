@@ -39,9 +39,15 @@ class Division:
 
 
 def divide(
-    examples: int, data: Data, seed: int, what: str, *, at_the_end: bool = False
+    examples: int,
+    data: Data,
+    seed: int,
+    what: str,
+    *,
+    at_the_end: bool = False,
+    published: Tensor | None = None,
 ) -> Division:
-    """Draw the training examples to validate on, and those to train on.
+    """Choose the training examples to validate on, and those to train on.
 
     Validation examples are drawn first and do not depend on the subset when their number is given.
 
@@ -51,9 +57,11 @@ def divide(
         seed: The recipe's.
         what: What the examples are, in the plural, for messages.
         at_the_end: Validate on the last ones, for examples that follow each other.
+        published: Positions of the published validation examples, if there are any.
 
     Raises:
-        ConfigError: A number will not do, or a published validation split is asked for.
+        ConfigError: A number will not do, or a published validation split is asked for and there is
+            none.
         DataError: There are not that many examples.
 
     >>> division = divide(10, Data(valid=0.2, subset=5), 0, "rows")
@@ -63,18 +71,25 @@ def divide(
     [8, 9]
     """
     leaks = data.valid == "test"
-    if isinstance(data.valid, str) and not leaks:
+    if isinstance(data.valid, str) and not leaks and published is None:
         raise ConfigError(
             f"data.valid is {shown(data.valid)}, and {shown(data.name)} has no published "
             f"validation split; give a number of {what} to set aside, or a fraction"
         )
-    number = 0 if isinstance(data.valid, str) else data.valid
-    size = valid_size(number, examples, data.subset, what)
-    order = torch.randperm(examples, generator=seeds.generator(seed, "valid"))
-    if at_the_end:
-        order = torch.arange(examples).flip(0)
-    valid, train = order[:size].sort().values, order[size:].sort().values
+    if isinstance(data.valid, str) and not leaks and published is not None:
+        kept = torch.ones(examples, dtype=torch.bool)
+        kept[published] = False
+        valid, train = published.sort().values, kept.nonzero().flatten()
+    else:
+        number = 0 if isinstance(data.valid, str) else data.valid
+        size = valid_size(number, examples, data.subset, what)
+        order = torch.randperm(examples, generator=seeds.generator(seed, "valid"))
+        if at_the_end:
+            order = torch.arange(examples).flip(0)
+        valid, train = order[:size].sort().values, order[size:].sort().values
     if data.subset is not None:
+        # Checked once more where the validation examples are the published ones.
+        valid_size(0, len(train), data.subset, what)
         order = torch.randperm(len(train), generator=seeds.generator(seed, "subset"))
         train = train[order[: data.subset].sort().values]
     return Division(train, valid, leaks)
@@ -86,14 +101,14 @@ def refuse(data: Data, task: str, *names: str) -> None:
     Args:
         data: The recipe's.
         task: Its name, for the message.
-        names: Of the settings, "classes" or "augment".
+        names: Of the settings, "classes", "augment" or "skew".
 
     Raises:
         ConfigError: One of them is given.
 
     >>> refuse(Data(), "tokens", "classes", "augment")
     """
-    unused = {"classes": None, "augment": Augment()}
+    unused = {"classes": None, "augment": Augment(), "skew": None}
     for name in names:
         if getattr(data, name) != unused[name]:
             raise ConfigError(
