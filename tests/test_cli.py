@@ -19,7 +19,7 @@ import tombola.commands
 from tombola import recipes
 from tombola.commands._list import PACKAGES
 from tombola.commands.cli import commands, main
-from tombola.ground.catalogue import entries
+from tombola.ground.catalogue import entries, task_of
 from tombola.ground.errors import InputError
 from tombola.schema.recipe import parse, read
 
@@ -510,6 +510,14 @@ def test_a_catalogue_says_in_one_line_what_each_entry_is(cli, catalogue):
     for name in entries(PACKAGES.get(catalogue, f"tombola.{catalogue}")):
         [line] = [line for line in lines if line.split()[:1] == [name]]
         assert len(line.split()) > 1
+
+
+@pytest.mark.parametrize("catalogue", ["data", "models"])
+def test_the_task_of_each_entry_is_listed_as_the_entry_itself_has_it(cli, catalogue):
+    lines = cli("list", catalogue).stdout.splitlines()
+    for name in entries(f"tombola.{catalogue}"):
+        [line] = [line for line in lines if line.split()[:1] == [name]]
+        assert line.split()[1] == task_of(f"tombola.{catalogue}", name)
 
 
 def test_a_run_that_cannot_be_read_does_not_hide_the_others(cli, tmp_path):

@@ -17,6 +17,7 @@ COMMANDS = [
     "list",
     "list --json",
     "list arms",
+    "list data",
     "list entries",
     "list recipes",
     "list scores",

@@ -14,7 +14,7 @@ from typing import Any
 import tombola
 from tombola import methods
 from tombola.commands._list import PACKAGES
-from tombola.ground.catalogue import described, entries, entry
+from tombola.ground.catalogue import described, entries, entry, tasks
 from tombola.ground.contracts import CONTRACTS
 from tombola.ground.models import descriptions_of
 from tombola.methods.cards import Card
@@ -152,8 +152,15 @@ def catalogue_page() -> str:
         if catalogue == "arms":  # the methods have pages of their own
             continue
         package = PACKAGES.get(catalogue, f"tombola.{catalogue}")
-        lines += ["", f"## {catalogue.capitalize()}", "", "| name | what it is |", "|---|---|"]
-        lines += [f"| `{name}` | {_summary(entry(package, name))} |" for name in entries(package)]
+        lines += ["", f"## {catalogue.capitalize()}", ""]
+        if catalogue in ("data", "models"):
+            lines += ["| name | task | what it is |", "|---|---|---|"]
+            for name, task in tasks(package).items():
+                lines.append(f"| `{name}` | {task} | {_summary(entry(package, name))} |")
+        else:
+            lines += ["| name | what it is |", "|---|---|"]
+            for name in entries(package):
+                lines.append(f"| `{name}` | {_summary(entry(package, name))} |")
         lines += ["", _sentence(contract.in_words())]
         lines += ["", "```python", contract.example.strip(), "```"]
     return "\n".join(lines) + "\n"

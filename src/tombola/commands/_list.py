@@ -65,6 +65,18 @@ class _Catalogue:
         print_table([self.name, "what it is"], rows)
 
 
+class _ByTask(_Catalogue):
+    """A catalogue whose entries are each for one task."""
+
+    def print_entries(self) -> None:
+        from tombola.commands.printing import print_table
+        from tombola.ground.catalogue import described, tasks
+
+        task_of = tasks(self._package)
+        rows = [[name, task_of[name], text] for name, text in described(self._package).items()]
+        print_table([self.name, "task", "what it is"], rows)
+
+
 class _Arms(_Catalogue):
     hint = " (tombola list arms says what each is)"
 
@@ -137,7 +149,13 @@ class _Recipes(_Catalogue):
         return [(name, *recipes.described(name)) for name in recipes.names()]
 
 
-_DESCRIBED = {"arms": _Arms, "entries": _Entries, "recipes": _Recipes}
+_DESCRIBED: dict[str, type[_Catalogue]] = {
+    "data": _ByTask,
+    "models": _ByTask,
+    "arms": _Arms,
+    "entries": _Entries,
+    "recipes": _Recipes,
+}
 
 
 class List(Command):

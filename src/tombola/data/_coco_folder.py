@@ -1,4 +1,4 @@
-"""COCO folder: pictures of your own with boxes in a JSON file, as COCO has them, for detection."""
+"""COCO folder: pictures of your own with boxes in a JSON file, as COCO has them."""
 
 from __future__ import annotations
 

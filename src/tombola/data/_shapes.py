@@ -1,4 +1,4 @@
-"""Shapes: coloured shapes with their boxes, drawn on noise, for detection."""
+"""Shapes: coloured shapes with their boxes, drawn on noise."""
 
 from __future__ import annotations
 

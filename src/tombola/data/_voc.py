@@ -1,4 +1,4 @@
-"""Pascal VOC: photographs with boxes of twenty kinds of things, for detection."""
+"""Pascal VOC: photographs with boxes of twenty kinds of things."""
 
 from __future__ import annotations
 
