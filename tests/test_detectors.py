@@ -1,6 +1,7 @@
 """Detectors: boxes to be ignored, losses, heads, and their costs."""
 
 import copy
+import importlib
 import pickle
 
 import pytest
@@ -331,3 +332,295 @@ def test_each_task_refuses_the_models_of_the_other_and_names_its_own():
 
 def test_a_detector_can_be_made_without_the_builder():
     assert models.faster_rcnn_small(1).head == "roi_heads.box_predictor"
+
+
+# ---- VGG16 and ResNet-18
+
+
+def weights_of(model, *beginnings):
+    total = 0
+    for name, parameter in model.named_parameters():
+        if name.startswith(beginnings) and name.endswith("weight"):
+            total += parameter.numel()
+    return total
+
+
+def test_vgg16_has_the_weights_counted_by_hand_layer_by_layer():
+    with torch.device("meta"):  # 550 MB of weights otherwise
+        model = models.faster_rcnn_vgg16(20)
+    # 9 * (3*64 + 64*64 + 64*128 + 128*128 + 128*256 + 2*256*256 + 256*512 + 5*512*512)
+    assert weights_of(model, "backbone.") == 14_710_464
+    # 7*7*512 * 4096 + 4096 * 4096
+    assert weights_of(model, "roi_heads.box_head.") == 119_537_664
+    # 9*512*512 + 512*9 + 512*36: nine anchors, an objectness and four numbers each
+    assert weights_of(model, "rpn.") == 2_382_336
+    # 4096 * 21 + 4096 * 84
+    assert weights_of(model, "roi_heads.box_predictor.") == 430_080
+    assert sum(p.numel() for p in model.parameters()) == 137_073_622
+    assert not any(isinstance(m, nn.Dropout | nn.BatchNorm2d) for m in model.modules())
+
+
+def test_resnet18_trains_all_its_layers_with_the_norm_that_is_asked_for():
+    with torch.device("meta"):
+        batch = models.faster_rcnn_resnet18(20)
+        group = models.faster_rcnn_resnet18(20, norm="group")
+        frozen = models.faster_rcnn_resnet18(20, norm="frozen")
+    # 11,176,512 of ResNet-18 without its head; the pyramid; both stages: see each by its layers.
+    pyramid = 256 * (64 + 128 + 256 + 512) + 4 * 256 + 4 * (9 * 256 * 256 + 256)
+    first = 9 * 256 * 256 + 256 + 257 * 3 + 257 * 12
+    second = 49 * 256 * 1024 + 1024 + 1025 * 1024 + 1025 * 21 + 1025 * 84
+    total = 11_176_512 + pyramid + first + second
+    assert sum(p.numel() for p in batch.parameters()) == total == 28_380_856
+    assert sum(p.numel() for p in group.parameters()) == total
+    # 20 norms of 4,800 channels, whose scales and shifts are buffers.
+    assert sum(p.numel() for p in frozen.parameters()) == total - 2 * 4_800
+    for model in (batch, group, frozen):
+        assert all(parameter.requires_grad for parameter in model.parameters())
+    kinds = [
+        sum(isinstance(m, nn.BatchNorm2d) for m in model.modules()) for model in (batch, group)
+    ]
+    assert kinds == [20, 0]
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_resnet18_takes_a_step(norm):
+    model = build_detector("faster_rcnn_resnet18", 2, options={"size": 64, "norm": norm}, seed=0)
+    parts = losses(model, pictures(2, 64), [target([4, 4, 40, 50, 2]), target()])
+    sum(parts.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+
+
+@pytest.fixture
+def narrow_vgg16(monkeypatch):
+    """VGG16 with 32 instead of 4096 hidden neurons."""
+    monkeypatch.setattr(importlib.import_module("tombola.models._faster_rcnn_vgg16"), "_HIDDEN", 32)
+
+    def make(**options):
+        return build_detector("faster_rcnn_vgg16", 2, options={"size": 64}, seed=0, **options)
+
+    return make
+
+
+def test_vgg16_takes_a_step_and_detects(narrow_vgg16):
+    model = narrow_vgg16(init="default")
+    parts = losses(model, pictures(2, 64), [target([4, 4, 60, 60, 2]), target()])
+    sum(parts.values()).backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters())
+    with torch.no_grad():
+        (found,) = model.eval()(pictures(1, 64))
+    assert found.keys() == {"boxes", "labels", "scores"}
+    # Not 608: nothing is added around a picture of the model's size.
+    images, _ = model.transform(pictures(1, 64))
+    assert images.tensors.shape == (1, 3, 64, 64)
+
+
+def test_regions_of_one_map_are_pooled_by_the_maximum():
+    from tombola.models.regions import OneLevelPool
+
+    features = torch.arange(16.0).reshape(1, 1, 4, 4)
+    # In a picture of 64 x 64, the left upper quarter and the whole.
+    boxes = torch.tensor([[0.0, 0, 31, 31], [0, 0, 63, 63]])
+    pooled = OneLevelPool(2, 16)({"any": features}, [boxes], [(64, 64)])
+    assert pooled[0].flatten().tolist() == [5, 6, 9, 10]
+    assert pooled[1].flatten().tolist() == [10, 11, 14, 15]
+
+
+# ---- weights of a file
+
+
+def save(state, path):
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def resnet18_file(tmp_path_factory):
+    from torchvision.models import resnet18
+
+    with seeds.seeded(9, "classifier"):
+        state = resnet18(weights=None, num_classes=7).state_dict()
+    return save(state, tmp_path_factory.mktemp("weights") / "resnet18.pth")
+
+
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
+def test_a_classifiers_resnet18_becomes_the_backbone(resnet18_file, norm):
+    options = {"size": 64, "norm": norm}
+    model = build_detector(
+        "faster_rcnn_resnet18", 2, options=options, seed=0, weights=resnet18_file
+    )
+    classifier = torch.load(resnet18_file, weights_only=True)
+    body = model.backbone.body.state_dict()
+    for name, value in body.items():
+        assert torch.equal(value, classifier[name]), name
+    assert model.begins == (
+        "backbone from resnet18.pth; drawn: backbone, rpn, fc6, fc7, box_predictor"
+    )
+    loaded = model.loaded
+    assert set(loaded.taken) == {f"backbone.body.{name}" for name in body}
+    assert {"fc.weight", "fc.bias"} <= set(loaded.unused)
+    assert "backbone.fpn.inner_blocks.0.0.weight" in loaded.drawn
+    assert set(loaded.taken) | set(loaded.drawn) == set(model.state_dict())
+    again = build_detector(
+        "faster_rcnn_resnet18", 2, options=options, seed=0, weights=resnet18_file, anew=True
+    )
+    assert again.begins == "drawn, from scratch"
+    assert not torch.equal(again.state_dict()[loaded.taken[0]], model.state_dict()[loaded.taken[0]])
+    for name in loaded.drawn:
+        assert torch.equal(again.state_dict()[name], model.state_dict()[name]), name
+
+
+def vgg16_classifier(hidden):
+    from torchvision.models.vgg import cfgs, make_layers
+
+    with seeds.seeded(9, "classifier"):
+        features = make_layers(cfgs["D"])
+        layers = [nn.Linear(512 * 49, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden),
+                  nn.ReLU(), nn.Dropout(), nn.Linear(hidden, 10)]  # fmt: skip
+    state = nn.ModuleDict({"features": features, "classifier": nn.Sequential(*layers)})
+    return state.state_dict()
+
+
+def test_a_classifiers_vgg16_becomes_backbone_fc6_and_fc7(narrow_vgg16, tmp_path):
+    classifier = vgg16_classifier(32)
+    model = narrow_vgg16(weights=save(classifier, tmp_path / "vgg16.pth"))
+    assert model.begins == "backbone, fc6, fc7 from vgg16.pth; drawn: rpn, box_predictor"
+    assert model.loaded.unused == ("classifier.6.weight", "classifier.6.bias")
+    assert torch.equal(model.backbone[28].weight, classifier["features.28.weight"])
+    assert torch.equal(model.roi_heads.box_head.fc7.bias, classifier["classifier.3.bias"])
+    convolutions = {k: v for k, v in classifier.items() if k.startswith("features.")}
+    alone = narrow_vgg16(weights=save(convolutions, tmp_path / "convolutions.pth"))
+    assert alone.begins == ("backbone from convolutions.pth; drawn: rpn, fc6, fc7, box_predictor")
+
+
+def test_a_whole_detector_is_taken_but_for_a_head_of_other_classes(drawn, tmp_path):
+    file = save({"model": drawn.state_dict()}, tmp_path / "detector.pth")
+
+    def loaded(classes):
+        return build_detector(
+            "faster_rcnn_small", classes, options={"size": 48}, seed=5, weights=file
+        )
+
+    same, other = loaded(CLASSES), loaded(2)
+    assert all(torch.equal(v, drawn.state_dict()[k]) for k, v in same.state_dict().items())
+    assert same.begins == "backbone, rpn, fc6, fc7, box_predictor from detector.pth"
+    assert other.begins == "backbone, rpn, fc6, fc7 from detector.pth; drawn: box_predictor"
+    assert other.loaded.drawn == tuple(
+        f"roi_heads.box_predictor.{name}"
+        for name in ("cls_score.weight", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")
+    )
+
+
+def test_torchvisions_old_names_of_the_first_stage_are_read(drawn, tmp_path):
+    old = {}
+    for name, value in drawn.state_dict().items():
+        old[name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")] = value
+    file = save(old, tmp_path / "old.pth")
+    model = build_detector("faster_rcnn_small", CLASSES, options={"size": 48}, seed=5, weights=file)
+    assert all(torch.equal(v, drawn.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s.pop("layer4.1.conv2.weight"), "has nothing for 'backbone.body.layer4.1.conv2"),
+        (lambda s: s.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}), r"has the shape \[64, 1,"),
+        (lambda s: s["conv1.weight"].fill_(float("nan")), "holds NaN or infinite values"),
+        (lambda s: [s.pop(name) for name in list(s) if name != "fc.weight"], "is no checkpoint fo"),
+    ],
+    ids=["missing", "shape", "NaN", "another"],
+)
+def test_a_file_that_does_not_fit_is_refused(resnet18_file, tmp_path, change, said):
+    state = torch.load(resnet18_file, weights_only=True)
+    change(state)
+    file = save(state, tmp_path / "broken.pth")
+    with pytest.raises(ConfigError, match=said):
+        build_detector("faster_rcnn_resnet18", 2, options={"size": 64}, seed=0, weights=file)
+
+
+def test_frozen_norms_need_weights():
+    with pytest.raises(ConfigError, match="frozen batch norm and no weights; from scratch it wou"):
+        build_detector("faster_rcnn_resnet18", 2, options={"norm": "frozen"}, seed=0)
+
+
+# ---- torchvision's own detectors
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "head"),
+    [
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", {"min_size": 64}, "roi_heads.box_predictor"),
+        ("retinanet_resnet50_fpn", {"min_size": 64}, "head.classification_head.cls_logits"),
+        ("fcos_resnet50_fpn", {"min_size": 64}, "head.classification_head.cls_logits"),
+        ("ssdlite320_mobilenet_v3_large", {}, "head.classification_head"),
+    ],
+)
+def test_torchvisions_detectors_train_detect_and_get_heads_of_partitions(name, options, head):
+    model = build_detector(f"torchvision:{name}", 4, options=options, seed=0)
+    assert (model.head, model.classes) == (head, 4)
+    assert model.knows_ignored == name.startswith("fasterrcnn")
+    redraw_box_predictor_(model, 2, 0, (1, 3))
+    images, truths = pictures(2, 64), [target([4, 4, 40, 50, 2]), target([9, 9, 60, 60, 1])]
+    parts = losses(model, images, truths)
+    sum(parts.values()).backward()
+    head_gradients = [p.grad for p in model.network.get_submodule(head).parameters()]
+    assert all(gradient is not None for gradient in head_gradients)
+    assert all(bool(torch.isfinite(part)) for part in parts.values())
+    with torch.inference_mode():
+        assert losses_in_evaluation(model, images, truths).keys() == parts.keys()
+        (found,) = model.eval()(images[:1])
+    assert bool((found["labels"] <= 2).all())
+    # Nothing of the head goes uncounted.
+    weights = {name.rpartition(".")[0] for name, _ in model.named_parameters() if head in name}
+    norms = {name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert weights - norms <= flops_of(model).keys()
+
+
+def test_a_focal_loss_begins_with_a_probability_of_one_percent_however_weights_are_drawn():
+    name, options = "torchvision:retinanet_resnet50_fpn", {"min_size": 64}
+    for init in ("xavier", "default"):
+        model = build_detector(name, 4, options=options, init=init, seed=0)
+        for classes in (4, 2):
+            redraw_box_predictor_(model, classes, 0, init=init)
+            bias = model.network.get_parameter(f"{model.head}.bias")
+            assert bias.shape == (9 * (classes + 1),)
+            assert torch.allclose(bias.sigmoid(), torch.tensor(0.01))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("fasterrcnn_resnet51_fpn", {}, "Did you mean 'fasterrcnn_resnet50_fpn'"),
+        ("maskrcnn_resnet50_fpn", {}, "no detector 'maskrcnn_resnet50_fpn' among those of torchv"),
+        ("resnet18", {}, "no detector 'resnet18'"),
+        ("ssd300_vgg16", {"weights": "DEFAULT"}, "no option 'weights': tombola gives it"),
+        ("ssd300_vgg16", {"size": "large"}, "cannot be built with the options"),
+    ],
+)
+def test_other_models_and_options_of_torchvision_are_refused(name, options, said):
+    with pytest.raises(ConfigError, match=said):
+        build_detector(f"torchvision:{name}", 4, options=options, seed=0)
+
+
+def test_a_function_of_the_users_gives_a_detector_or_one_of_torchvisions(monkeypatch, tmp_path):
+    (tmp_path / "users_detectors.py").write_text(
+        "from torchvision.models import get_model\n"
+        "from torch import nn\n"
+        "def good(num_classes, size=64):\n"
+        "    return get_model('fasterrcnn_mobilenet_v3_large_320_fpn', weights=None,\n"
+        "        weights_backbone=None, num_classes=num_classes + 1, min_size=size)\n"
+        "def without_background(num_classes): return good(num_classes - 1)\n"
+        "def layer(num_classes): return nn.Linear(1, 1)\n"
+        "def broken(num_classes): raise OSError('disk')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    model = build_detector("users_detectors:good", 2, options={"size": 48}, seed=0)
+    assert (model.size, model.knows_ignored) == (48, True)
+    for name, said in {
+        "without_background": "gives a detector of 2 outputs for 2 classes; it has 3",
+        "layer": "gives a Linear; it must give a Detector of tombola.models.detectors, or a Fast",
+        "broken": "failed: OSError: disk",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            build_detector(f"users_detectors:{name}", 2, seed=0)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from tombola.models.checks import check_whole
-from tombola.models.detectors import BOX_PREDICTOR, Detector, check_number_of_classes
+from tombola.models.detectors import Detector, check_number_of_classes
 
 _GROUPS = 8  # of channels, in group norm
 _POOLED = 5  # height and width of what is pooled from a region
@@ -67,6 +67,7 @@ def faster_rcnn_small(
         backbone,
         min_size=size,
         max_size=size,
+        size_divisible=1,  # no borders around a picture
         rpn_anchor_generator=detection.anchor_utils.AnchorGenerator((tuple(anchors),), ((1.0,),)),
         rpn_pre_nms_top_n_train=300,
         rpn_pre_nms_top_n_test=300,
@@ -81,7 +82,7 @@ def faster_rcnn_small(
         box_predictor=detection.faster_rcnn.FastRCNNPredictor(hidden, num_classes + 1),
     )
     know_ignored_(network)
-    return Detector(network, head=BOX_PREDICTOR, knows_ignored=True, size=size)
+    return Detector(network, classes=num_classes, size=size)
 
 
 def _backbone(widths: Sequence[int]) -> nn.Sequential:

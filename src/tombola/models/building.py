@@ -182,9 +182,7 @@ def _try_on(model: nn.Module, name: str, inputs: Tensor, outputs: Sequence[int])
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # any error of the user's own code, sys.exit() too
-        raise ConfigError(
-            f"model '{name}' cannot take {described}: {_first_line(error)}"
-        ) from error
+        raise ConfigError(f"model '{name}' cannot take {described}: {first_line(error)}") from error
     shape = list(found.shape) if isinstance(found, Tensor) else f"a {type(found).__name__}"
     if shape != list(outputs):
         mode = " in training" if model.training else ""
@@ -419,7 +417,7 @@ def replace_head_(
     layers = names.modules(model, shared=True)
     old = layers[head_name(model, head)]
     with seeds.seeded(seed, "head", *address):
-        new = _with_outputs(old, classes)
+        new = with_outputs(old, classes)
         initialise_(new, init)
     weight_and_reason = weight_parameter(old)
     assert weight_and_reason is not None  # as head_name has checked
@@ -463,7 +461,7 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
     """
     file = users_path(path, "weights")
     current = states.state_of(model, keep_vars=True)
-    loaded = _with_shared(_checkpoint(file, current), states.shared_names(current), file)
+    loaded = _with_shared(checkpoint(file, current), states.shared_names(current), file)
     staying = _entries_of_other_head(head_name(model, head), current, loaded)
     for name, value in current.items():
         if name not in loaded:
@@ -472,7 +470,7 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
                 continue
             raise ConfigError(f"{file} has no '{name}', which the model has.{near(name, loaded)}")
         if not states.is_extra(name):
-            _check_entry(name, loaded[name], value, file, stays=name in staying)
+            check_loaded_entry(name, loaded[name], value, file, stays=name in staying)
     for name in loaded:
         if name not in current:
             raise ConfigError(f"{file} has '{name}', which the model has not.{near(name, current)}")
@@ -485,7 +483,7 @@ def load_weights_(model: nn.Module, path: str | Path, head: str | None = None) -
         states.load_(model, states.noted_as(state, loaded))
     except Exception as error:  # a module's own code may convert old states, or load extra ones
         raise ConfigError(
-            f"the model does not take the state in {file}: {_first_line(error)}"
+            f"the model does not take the state in {file}: {first_line(error)}"
         ) from error
     return staying
 
@@ -507,7 +505,9 @@ def _entries_of_other_head(
     return of_head
 
 
-def _check_entry(name: str, loaded: Tensor, current: Tensor, file: Path, *, stays: bool) -> None:
+def check_loaded_entry(
+    name: str, loaded: Tensor, current: Tensor, file: Path, *, stays: bool
+) -> None:
     """Refuse an entry of a checkpoint that does not fit the model's entry of its name."""
     if not stays and loaded.shape != current.shape:
         raise ConfigError(
@@ -557,7 +557,7 @@ def _with_shared(
     return states.noted_as(completed, loaded)
 
 
-def _checkpoint(file: Path, current: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def checkpoint(file: Path, current: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Read a state dict from a file by the model's names, with torch's versions if it has them."""
     content = _content(file)
     for key in ("state_dict", "model"):
@@ -596,7 +596,7 @@ def _content(file: Path) -> Any:
                 "torch.save(model.state_dict(), ...) writes weights alone"
             ) from error
         raise ConfigError(
-            f"cannot read {file} as a checkpoint: {_first_line(error)}; it is broken, or no file "
+            f"cannot read {file} as a checkpoint: {first_line(error)}; it is broken, or no file "
             "of weights"
         ) from error
 
@@ -665,8 +665,7 @@ def _from_torchvision(name: str, num_classes: int, options: Mapping[str, Any]) -
         model: nn.Module = models.get_model(short, weights=None, num_classes=num_classes, **options)
     except Exception as error:  # torchvision does not check its options
         raise ConfigError(
-            f"'{name}' cannot be built with the options {shown(dict(options))}: "
-            f"{_first_line(error)}"
+            f"'{name}' cannot be built with the options {shown(dict(options))}: {first_line(error)}"
         ) from error
     return model
 
@@ -697,7 +696,7 @@ def construct(name: str, size: int, *, options: Mapping[str, Any], **known: Any)
         if not options:
             raise
         raise ConfigError(
-            f"'{name}' failed: {type(error).__name__}: {_first_line(error)}"
+            f"'{name}' failed: {type(error).__name__}: {first_line(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise ConfigError(
@@ -715,7 +714,7 @@ def _try(model: nn.Module, name: str, num_classes: int, image_shape: tuple[int, 
     except BaseException as error:  # any error of the user's own code, sys.exit() too
         raise ConfigError(
             f"model '{name}' cannot take images of shape {tuple(image_shape)}: "
-            f"{_first_line(error)}; another model, or other channels or sizes, would fit"
+            f"{first_line(error)}; another model, or other channels or sizes, would fit"
         ) from error
     shape = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
     if shape != [2, num_classes]:
@@ -726,7 +725,8 @@ def _try(model: nn.Module, name: str, num_classes: int, image_shape: tuple[int, 
         )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Say in one line what an error of another library was."""
     line = next(iter(str(error).splitlines()), "").rstrip(".")
     # Others, such as a KeyError, say little without their name.
     if line and isinstance(error, RuntimeError | ValueError | TypeError):
@@ -764,7 +764,8 @@ def _can_be_head(layer: nn.Module | None) -> bool:
     return isinstance(layer, nn.Linear | nn.Conv2d)
 
 
-def _with_outputs(layer: nn.Module, outputs: int) -> nn.Module:
+def with_outputs(layer: nn.Module, outputs: int) -> nn.Module:
+    """Draw a layer of the same kind and inputs with another number of outputs."""
     # Drawn anew instead of copied and cut, as its bits must not depend on the old layer.
     has_bias = layer.bias is not None
     if isinstance(layer, nn.Linear):

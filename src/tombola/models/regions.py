@@ -111,3 +111,18 @@ def know_ignored_(network: nn.Module) -> None:
         part = getattr(network, name)
         assert type(part) in (plain, ours)
         part.__class__ = ours
+
+
+class OneLevelPool(torchvision.ops.RoIPool):  # type: ignore[misc]
+    """Max pooling of regions from a backbone with one map of features, whatever its name."""
+
+    def __init__(self, size: int, stride: int) -> None:
+        super().__init__((size, size), 1 / stride)
+
+    def forward(
+        self, features: Mapping[str, Tensor], boxes: list[Tensor], _: list[tuple[int, int]]
+    ) -> Tensor:
+        """Pool each region; called as torchvision's pooling of several levels is."""
+        (only,) = features.values()
+        pooled: Tensor = super().forward(only, boxes)
+        return pooled
