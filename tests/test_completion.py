@@ -54,7 +54,7 @@ def test_a_script_is_accepted_by_its_shell(cli, shell, tmp_path):  # noqa: F811
     [
         (["tombola", "re"], {"report"}),
         (["tombola", "run", "mnist-lenet5-gr"], {"mnist-lenet5-gradual"}),
-        (["tombola", "run", "x", "--training.l"], {"--training.lr"}),
+        (["tombola", "run", "x", "--training.l"], {"--training.lr", "--training.lr_end"}),
         (["tombola", "run", "x", "--data", "fash"], {"fashion_mnist"}),
         (["tombola", "run", "x", "--task", "class"], {"classification"}),
         (["tombola", "run", "x", "--executor", "th"], {"threads"}),

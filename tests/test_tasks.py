@@ -17,18 +17,20 @@ from tombola.data.batches import Batches
 from tombola.data.partitions import WHOLE, Partition, by_classes
 from tombola.data.splits import Split
 from tombola.experiments import experiment
+from tombola.folder import identity
 from tombola.ground import catalogue
 from tombola.ground.contracts import CONTRACTS
-from tombola.ground.errors import ConfigError
+from tombola.ground.errors import ConfigError, DataError
 from tombola.ground.metrics import ACCURACY, Metric, metric_named
 from tombola.ground.settings import Training
 from tombola.masks.masks import ones
 from tombola.methods.fitting import check_partitions
 from tombola.schema import arms
+from tombola.schema.overrides import override
 from tombola.schema.recipe import parse
 from tombola.tasks.protocol import MEMBERS, Metrics, check_task
 from tombola.tasks.rows import Rows
-from tombola.tasks.settings import Data, Model
+from tombola.tasks.settings import Data, Model, TaskChoice
 from tombola.training.jobs import Job, measure, run_job
 
 PERPLEXITY = Metric("perplexity", fraction=False, higher=False)
@@ -300,6 +302,68 @@ def test_a_function_that_gives_no_task_is_one_line(own, source, said):  # noqa: 
 
 
 # ---- recipes
+
+
+def test_a_task_may_have_options_which_stand_beside_its_name(own):  # noqa: F811
+    source = CONTRACTS["tasks"].example.replace(
+        "def mirror(data, model, *, seed, device, root):",
+        "def mirror(data, model, *, seed, device, root, width: int = 8):",
+    )
+    name = f"{own(source.replace('(400, 8', '(400, width').replace('(8, 8)', '(width, width)'))}:mirror"
+    given = {"name": "x", "prunable": "all", **SHORT}
+    short = parse(given | {"task": name})
+    assert short.task == TaskChoice(name)
+    assert short.to_dict()["task"] == name
+    assert parse(given | {"task": {"name": name}}).to_dict() == short.to_dict()
+    wide = parse(given | {"task": {"name": name, "width": 6}})
+    assert wide.to_dict()["task"] == {"name": name, "width": 6}
+    assert parse(wide.to_dict()).to_dict() == wide.to_dict()
+    assert len({identity.run_digest(recipe) for recipe in (short, wide)}) == 2
+    plans = experiment.plan(wide)
+    assert plans.task.splits["train"][0].shape == (300, 6)
+    origin = experiment._origin(plans)
+    assert (origin["task"], origin["task_options"]) == (name, {"width": 6})
+    for options, said in (
+        ({"wdith": 6}, "has no option 'wdith'; it has: width. Did you mean 'width'?"),
+        ({"width": "six"}, ".width is 'six'; it should be a whole number"),
+        ({"seed": 1}, "has no option 'seed'; it has: width"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            experiment.plan(parse(given | {"task": {"name": name, **options}}))
+        refused(caught.value)
+        assert said in str(caught.value)
+
+
+def test_an_option_of_a_task_may_be_overridden():
+    content = {"task": "mine:f"}
+    override(content, "task.detections", "all")
+    assert content == {"task": {"name": "mine:f", "detections": "all"}}
+
+
+def test_a_task_that_ships_is_asked_again_where_its_data_are_ones_own(own):  # noqa: F811
+    source = """
+import torch
+from tombola.data.tables import Table
+calls = []
+
+def drawn(*, seeded: bool = True):
+    calls.append(0)
+    generator = torch.Generator().manual_seed(0 if seeded else len(calls))
+    rows = torch.randn(60, 3, generator=generator)
+    return Table(rows[:40], rows[:40, 0], rows[40:], rows[40:, 0])
+"""
+    name = f"{own(source)}:drawn"
+    given = {
+        "name": "x", "task": "regression", "model": {"name": "mlp_regressor", "hidden": [4]}, **SHORT
+    }  # fmt: skip
+    experiment.plan(parse(given | {"data": name}))
+    with pytest.raises(DataError, match="gives other data each time it is called"):
+        experiment.plan(parse(given | {"data": {"name": name, "seeded": False}}))
+
+
+def test_a_published_validation_split_is_refused_where_there_is_none():
+    with pytest.raises(ConfigError, match="this data set has no published validation split"):
+        experiment.plan(parse({"name": "x", "data": {"valid": "published"}, **SHORT}))
 
 
 def test_the_task_of_a_recipe_that_names_none_stands_nowhere():

@@ -118,29 +118,17 @@ def load(
     )
 
 
-def check_repeats(
-    name: str,
-    fingerprint: str,
-    *,
-    root: str | Path | None = None,
-    options: Mapping[str, Any] = _NONE,
-    kind: type[Loaded] = Dataset,
-) -> None:
+def check_repeats(name: str, fingerprint: str, again: str) -> None:
     """Refuse a user's own function that gives other data each time, as one that draws unseeded.
 
     Args:
-        name: The data set; only a user's own is called again.
-        fingerprint: Of the data that it gave before.
-        root: As in ``load``.
-        options: As in ``load``.
-        kind: As in ``load``.
+        name: The data set.
+        fingerprint: Of the data that it gave.
+        again: Of those that it gave when it was called once more.
 
     Raises:
-        DataError: It gives other data now.
+        DataError: They differ.
     """
-    if not catalogue.is_own(name):
-        return
-    again = load(name, root=root, options=options, kind=kind).fingerprint
     if again != fingerprint:
         raise DataError(
             f"{shown(name)} gives other data each time it is called (digest {fingerprint[:12]}, "

@@ -138,7 +138,7 @@ class Splits:
 def split(
     dataset: Dataset,
     *,
-    valid: int | float | Literal["test"] = 0.1,
+    valid: int | float | Literal["test", "published"] = 0.1,
     subset: int | None = None,
     classes: int | None = None,
     seed: int = 0,
@@ -153,7 +153,8 @@ def split(
         dataset: As published.
         valid: Number of validation examples; a number below 1 is a fraction, of ``subset`` if that
             is given, else of the training data; 0 is none. "test" takes the test split, which is a
-            leak: only for comparison with authors who select so.
+            leak: only for comparison with authors who select so. "published" is refused: these
+            data sets have no validation split of their own.
         subset: Number of training examples, drawn from those not in the validation split; None
             takes them all.
         classes: Number of classes to take, in all three splits, with labels renumbered from 0; None
@@ -183,6 +184,11 @@ def split(
         test = _of_classes(test, taken_classes, num_classes)
         num_classes = classes
 
+    if valid == "published":
+        raise ConfigError(
+            "data.valid is 'published', and this data set has no published validation split; give "
+            "a number of examples to set aside, or a fraction"
+        )
     # Validation examples first, so that they do not depend on the subset.
     labels = available.labels.cpu()
     size = valid_size(0 if valid == "test" else valid, len(available), subset)

@@ -48,7 +48,7 @@ from tombola.masks.states import noted_versions, shared_names, state_of
 from tombola.records.layout import is_run
 from tombola.reports.grids import percent
 from tombola.schema.arms import order
-from tombola.schema.recipe import CLASSIFICATION, Recipe, without_arms
+from tombola.schema.recipe import Recipe, without_arms
 from tombola.tasks.protocol import Task, check_task
 
 # Seconds between two reports of a run that is under way, at least, and before the first one.
@@ -150,8 +150,8 @@ def plan(recipe: Recipe, data_root: Path | None = None) -> Plans:
     """
     task = make_task(recipe, data_root)
     # A task of the user's own is held to the protocol before it is made a second time.
-    if catalogue.is_own(recipe.task):
-        check_task(task, recipe.task)
+    if catalogue.is_own(recipe.task.name):
+        check_task(task, recipe.task.name)
     check_seeded(recipe, task, data_root)
     return Plans.of(resolve_defaults(recipe, task), task)
 
@@ -409,7 +409,8 @@ def _origin(plans: Plans) -> dict[str, Any]:
     # What only some runs have to say is left out by the others.
     optional: dict[str, Any] = {
         "inputs": task.origin.get("inputs"),
-        "task": None if recipe.task == CLASSIFICATION else recipe.task,
+        "task": None if recipe.task.name == catalogue.CLASSIFICATION else recipe.task.name,
+        "task_options": recipe.task.options,
         "versions": noted_versions(task.model),
         "read_elsewhere": read_elsewhere(task.model, plans.mask, task.probe(2, 0)),
         "unmasked": plans.unmasked,

@@ -31,7 +31,6 @@ from tombola.methods import Ground, held
 from tombola.models.flops import Flops
 from tombola.schema.arms import leading
 from tombola.schema.recipe import Recipe
-from tombola.tasks._classification import options_of
 from tombola.tasks.protocol import Task
 from tombola.training import loop as training
 from tombola.training.jobs import Job, try_kernel
@@ -48,11 +47,12 @@ def make_task(recipe: Recipe, data_root: Path | None) -> Task:
     Raises:
         InputError: There is no such task, or it cannot be made.
     """
-    make = catalogue.entry("tombola.tasks", recipe.task)
-    with catalogue.own_code(recipe.task, "tasks"):
-        task: Task = make(
-            recipe.data, recipe.model, seed=recipe.seed, device=recipe.device, root=data_root
-        )
+    name = recipe.task.name
+    make = catalogue.entry("tombola.tasks", name)
+    with catalogue.own_code(name, "tasks"):
+        given = {"seed": recipe.seed, "device": recipe.device, "root": data_root}
+        options = catalogue.checked_options(make, name, 2, recipe.task.options, given)
+        task: Task = make(recipe.data, recipe.model, **given, **options)
     return task
 
 
@@ -75,15 +75,17 @@ def check_seeded(recipe: Recipe, task: Task, data_root: Path | None) -> None:
         ConfigError: Two calls gave different tasks.
         DataError: Two calls gave different data.
     """
-    if catalogue.is_own(recipe.task):
-        if make_task(recipe, data_root).digest != task.digest:
-            raise ConfigError(
-                f"{shown(recipe.task)} is another task each time it is made, and every worker "
-                "makes it for itself: draw from the seed that it is given"
-            )
-    else:
-        check_repeats(
-            recipe.data.name, task.fingerprint, root=data_root, options=options_of(recipe.data)
+    name = recipe.task.name
+    if not catalogue.is_own(name) and not catalogue.is_own(recipe.data.name):
+        return
+    # The task knows how its data are loaded, so it is asked again, whichever it is.
+    again = make_task(recipe, data_root)
+    if not catalogue.is_own(name):
+        check_repeats(recipe.data.name, task.fingerprint, again.fingerprint)
+    elif again.digest != task.digest:
+        raise ConfigError(
+            f"{shown(name)} is another task each time it is made, and every worker makes it for "
+            "itself: draw from the seed that it is given"
         )
 
 
@@ -288,7 +290,7 @@ class Plans:
             have = "none" if self.task.membership("train") is None else "several each"
             raise ConfigError(
                 f"data.skew leaves out examples by their class, and the examples of the task "
-                f"{shown(self.recipe.task)} have {have}"
+                f"{shown(self.recipe.task.name)} have {have}"
             )
         return labels
 
@@ -334,8 +336,7 @@ class Plans:
         for name, is_set in choosing.items():
             if is_set:
                 raise ConfigError(
-                    f"{name} needs validation data; data.valid {recipe.data.valid:g} gives no "
-                    "example"
+                    f"{name} needs validation data; data.valid {recipe.data.valid} gives no example"
                 )
 
     def _check_metrics(self) -> None:

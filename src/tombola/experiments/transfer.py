@@ -46,7 +46,7 @@ from tombola.records.storage import Store
 from tombola.reports import matrix
 from tombola.schema.arms import check_name
 from tombola.schema.recipe import FORMAT, section
-from tombola.tasks._classification import Classification, classification, options_of
+from tombola.tasks._classification import Classification, classification
 from tombola.tickets import Ticket
 from tombola.training.jobs import Job, Measured, Trained
 from tombola.training.loop import resolve_defaults
@@ -254,12 +254,8 @@ def _train_on(target: str, sources: Sequence[Source], work: _Work) -> None:
         try:
             with waiting.told(f"loading the data {target}", work.display.say):
                 task = make_task()
-                check_repeats(
-                    first.data.name,
-                    task.fingerprint,
-                    root=work.data_root,
-                    options=options_of(first.data),
-                )
+                if catalogue.is_own(first.data.name):
+                    check_repeats(first.data.name, task.fingerprint, make_task().fingerprint)
         except InputError as error:
             # Only if there is nothing to show: what was trained before has its table.
             if not work.records.all():

@@ -153,6 +153,11 @@ def _origin(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _about_model(origin: Mapping[str, Any]) -> str:
     task, name = origin.get("task"), _model(origin).get("name")
+    if isinstance(task, str) and ":" not in task:
+        return (
+            f"The model is made by the task `{_cell(task)}` of tombola: put it in the place of the "
+            "dots."
+        )
     if isinstance(task, str):
         return (
             f"The model is made by the task `{_cell(task)}`, a user's own code: put it in the "

@@ -22,7 +22,8 @@ def environment(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
     """Return what a run's results were made with."""
     packages = ("tombola", "torch", "torchvision", "numpy", "safetensors", "scikit-learn")
     users_own: set[str] = set()
-    for name in (recipe.task, recipe.data.name, recipe.model.name, recipe.training.step or ""):
+    entries = (recipe.task.name, recipe.data.name, recipe.model.name, recipe.training.step or "")
+    for name in entries:
         if catalogue.is_own(name):
             users_own.add(name)
     for arm in recipe.arms.values():

@@ -65,7 +65,9 @@ def override(content: dict[str, Any], dotted: str, value: Any) -> None:
     place = content
     for parent in parents:
         inner = place.get(parent, {})
-        if isinstance(inner, str) and dotted.startswith(("data.", "model.")):  # data: digits
+        if isinstance(inner, str) and dotted.startswith(
+            ("task.", "data.", "model.")
+        ):  # data: digits
             inner = {"name": inner}
         if not isinstance(inner, dict):
             raise ConfigError(f"--{dotted}: {shown(parent)} is {shown(inner)}, not a mapping")

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from tombola import recipes
 from tombola.evidence.comparisons import DENSE
 from tombola.ground import devices
+from tombola.ground.catalogue import CLASSIFICATION
 from tombola.ground.checking import (
     alias_of,
     check_most,
@@ -32,14 +33,13 @@ from tombola.schema.overrides import pairs as pairs
 from tombola.schema.plain_yaml import from_yaml as from_yaml
 from tombola.tasks.settings import Data as Data
 from tombola.tasks.settings import Model as Model
+from tombola.tasks.settings import TaskChoice as TaskChoice
 from tombola.ticket_format import canonical_json
 
 _Kind = TypeVar("_Kind")
 
 FORMAT = 3  # rises when a default changes, and stands in every digest
 MOST_REPLICATES = 1000
-# the task of a recipe that names none; in no digest, as runs of before had no other
-CLASSIFICATION = "classification"
 _MOST_TOGETHER = 10_000  # arms x replicates: each of them is driven by a thread of its own
 # of a recipe's file, which are read in a few seconds; the longest of ours has some thousands
 _MOST_BYTES = 2**18
@@ -115,9 +115,7 @@ class Recipe:
 
     Attributes:
         name: The run folder's name begins with it. If not given, the name of the file.
-        task: What is learnt and how it is measured: an entry of `tombola.tasks`, or a function of
-            your own, ``package.module:function``. The task declares its metrics; the first is the
-            headline, by which tickets are compared.
+        task: What is learnt and how it is measured, by its name or as a section.
         data: The data set, by its name or as a section.
         model: The model, by its name or as a section.
         training: How every training runs.
@@ -149,7 +147,7 @@ class Recipe:
     name: str
     training: Training
     arms: dict[str, Method]
-    task: str = field(default=CLASSIFICATION, metadata=LATER)
+    task: TaskChoice = field(default_factory=TaskChoice, metadata=LATER)
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     until: Until = field(default_factory=Until)
@@ -234,7 +232,7 @@ class Recipe:
         until, margin = self.until, self.verdict.margin
         # What the headline of another task is, its metrics say: it is looked at where recipe and
         # task meet.
-        if margin is not None and margin >= 1 and self.task == CLASSIFICATION:
+        if margin is not None and margin >= 1 and self.task.name == CLASSIFICATION:
             raise ConfigError(f"verdict.margin is {shown(margin)}; {_A_POINT}")
         for key in ("density", "density_total"):
             value = getattr(until, key)
@@ -257,7 +255,7 @@ class Recipe:
 
     def _check_accuracy_drop(self, drop: float) -> None:
         # As of the margin: only an accuracy is known here to end at 1.
-        if drop < 0 or (drop >= 1 and self.task == CLASSIFICATION):
+        if drop < 0 or (drop >= 1 and self.task.name == CLASSIFICATION):
             raise ConfigError(
                 f"until.accuracy_drop is {drop}; it is a fraction, so 1 point is 0.01"
             )
@@ -294,6 +292,11 @@ class Recipe:
         # Options of a data set or a model stand beside the entries of their section.
         for section in ("data", "model"):
             content[section] |= content[section].pop("options")
+        # In short where there are no options, as it was before a task could have any.
+        if "task" in content:
+            content["task"] = content["task"] | content["task"].pop("options")
+            if content["task"].keys() == {"name"}:
+                content["task"] = self.task.name
         if self.profile is not None:
             content["profile"]["except"] = content["profile"].pop("but")
         return content
@@ -433,8 +436,8 @@ def parse(content: Mapping[str, Any], recorded: Mapping[str, Any] | None = None)
     if recorded is None:
         arms.tell_old_names(renamed)
     content = _with_profile(content)
-    # What is no entry of its section is an option, of which only the data set or model knows more.
-    for section, kind in (("data", Data), ("model", Model)):
+    # What is no entry of its section is an option, of which only the entry itself knows more.
+    for section, kind in (("task", TaskChoice), ("data", Data), ("model", Model)):
         given = content.get(section)
         if isinstance(given, Mapping):
             options = {str(key): value for key, value in given.items()}

@@ -6,7 +6,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tombola.data.settings import Augment, Skew
+from tombola.ground.catalogue import CLASSIFICATION
 from tombola.ground.plain import LATER
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """Which task: what is learnt and how it is measured.
+
+    Attributes:
+        name: An entry of `tombola.tasks`, or a function of your own, ``package.module:function``.
+            The task declares its metrics; the first is the headline, by which tickets are compared.
+        options: The task's own options; in YAML they stand beside ``name``.
+    """
+
+    name: str = field(default=CLASSIFICATION, metadata={"short": True})
+    options: dict[str, Any] = field(default_factory=dict, metadata={"rest": True})
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -16,7 +34,8 @@ class Data:
     Attributes:
         name: An entry of `tombola.data`, or a function of your own, ``package.module:function``.
         valid: Validation examples, stratified by class, carved from the training data: a number, or
-            a fraction below 1. With ``0`` nothing is selected on validation data. ``test`` selects
+            a fraction below 1. With ``0`` nothing is selected on validation data. ``published``
+            takes the validation split that the data set comes with, such as VOC's. ``test`` selects
             on the test split, as the authors of COLT do; only ``profile: repo`` allows it, and
             records and report say so.
         subset: Train on this many examples, stratified; validation comes on top. All if not given.
@@ -30,7 +49,7 @@ class Data:
     """
 
     name: str = field(default="digits", metadata={"short": True})
-    valid: int | float | Literal["test"] = 0.1
+    valid: int | float | Literal["test", "published"] = 0.1
     subset: int | None = None
     classes: int | None = field(default=None, metadata=LATER)
     augment: Augment = field(default_factory=Augment)
