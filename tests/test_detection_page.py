@@ -19,7 +19,7 @@ from tombola.folder.packing import pack
 from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import Metric
-from tombola.reports import class_values, detections, layout, page
+from tombola.reports import class_values, detections, layout, page, together
 from tombola.reports.decisions import Asked
 from tombola.reports.detections import Box, Picture, Shown
 from tombola.reports.section import OneRun
@@ -153,6 +153,29 @@ def test_a_class_without_a_value_and_a_ticket_that_was_not_tested_leave_a_gap():
 def test_without_values_by_class_there_is_no_such_section():
     found = [one | {"test_more": {"loss_classifier": 0.5}} for one in records()]
     assert layout.content_of(PerClass(), OneRun(Evidence(found), asked())) is None
+
+
+def test_classes_of_several_runs_stand_in_a_column_each():
+    worse = []
+    for one in records():
+        ring = one["test_more"]["ap_ring"] - 0.1
+        worse.append(one | {"test_more": one["test_more"] | {"ap_ring": ring}})
+    parts = [
+        together.Part("small", Evidence(records()), asked()),
+        together.Part("large", Evidence(worse), asked()),
+    ]
+    grid = together.classes_grid(parts)
+    assert grid.groups == [("", ["small", "large"])]
+    assert grid.rows[:4] == [
+        ["dense", "disc", "94.00 ± 1.00", "94.00 ± 1.00"],
+        ["", "cross", "72.00 ± 1.00", "72.00 ± 1.00"],
+        ["", "star", "63.00 ± 1.00", "63.00 ± 1.00"],
+        ["", "ring", "36.00 ± 1.00", "26.00 ± 1.00"],
+    ]
+    assert "at 25 % density, %" in grid.title
+    assert ["random", "disc", "70.00 ± 1.00", "70.00 ± 1.00"] in grid.rows
+    bare = [one | {"test_more": {}} for one in records()]
+    assert together.classes_grid([together.Part("x", Evidence(bare), asked())]).rows == []
 
 
 # Shares of partitions

@@ -32,6 +32,7 @@ SILENT = {
     "scoring",
     "equal_cost",
     "runs_layers_alive",
+    "runs_classes",
 }
 
 

@@ -19,7 +19,7 @@ from tombola.evidence.answers import Evidence, once
 from tombola.evidence.comparisons import DENSE, Comparison, Value, compare_over, values_at
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import Metric
-from tombola.reports import across, aggregate, alive, drawing, table
+from tombola.reports import across, aggregate, alive, class_values, drawing, table
 from tombola.reports.aggregate import Record, Spread
 from tombola.reports.answers import compared_in_words
 from tombola.reports.grids import Grid, listed, percent, with_unit
@@ -40,6 +40,7 @@ LAYOUT = Layout(
     folds={
         "Settings": ("runs_settings",),
         "Differences": ("runs_differences",),
+        "Classes": ("runs_classes",),
         "Layers": ("runs_layers_alive",),
         "Training": ("runs_dense", "runs_early_stop", "runs_distance"),
         "Stability": ("runs_barrier",),
@@ -156,6 +157,7 @@ def grids(parts: Sequence[Part]) -> list[Grid]:
         barrier_grid(parts),
         differences_grid(parts),
         layers_alive_grid(parts),
+        classes_grid(parts),
     ]
     return [grid for grid in tables if grid.rows]
 
@@ -398,6 +400,35 @@ def layers_alive_grid(parts: Sequence[Part]) -> Grid:
                 above = label
     labels = [part.label for part in parts]
     return Grid(alive.TITLE, ["density %", "arm"], [("", labels)], rows)
+
+
+def classes_grid(parts: Sequence[Part]) -> Grid:
+    """Return each class of the dense networks, and of tickets at the lowest density that every run
+    reaches, a column a run, as text; nothing where nothing is measured by class.
+    """
+    metric, density = metric_of(parts), lowest_of(parts)
+    rows: list[list[str]] = []
+    names: dict[str, None] = {}
+    for part in parts:
+        names |= dict.fromkeys(class_values.classes_of(part.records))
+    for arm in (DENSE, *arms_of(parts)) if names else ():
+        of_parts = []
+        for part in parts:
+            tickets = class_values.tickets_by_class(part.records, density)
+            dense = class_values.dense_by_class(part.records)
+            of_parts.append(dense if arm == DENSE else tickets.get(arm, {}))
+        label = arm
+        for name in names:
+            spreads = [by_class.get(name) for by_class in of_parts]
+            cells = [_mean_and_deviation(spread, metric.scale, metric.digits) for spread in spreads]
+            if any(cells):
+                rows.append([label, name, *cells])
+                label = ""
+    kind = next(filter(None, (class_values.kind_of(part.records) for part in parts)), "")
+    title = with_unit(
+        f"Test {kind} of each class at {percent(density)} % density", metric.shown_unit
+    )
+    return Grid(title, ["arm", "class"], [("", [part.label for part in parts])], rows)
 
 
 def _mean_and_deviation(spread: Spread | None, factor: float, digits: int) -> str:
