@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.annotated import coco_folder, voc_folder
 from tests.test_data import refused
 
 from tombola.data import moving
@@ -10,8 +11,10 @@ from tombola.data.boxes import (
     Boxes,
     ChosenPictures,
     HeldPictures,
+    PictureList,
     fingerprint_of,
     split_boxes,
+    wrong_with,
 )
 from tombola.data.loading import check_repeats, load
 from tombola.ground import catalogue
@@ -36,6 +39,44 @@ def part(count=4, **changed):
 
 def data_of(train=None, **more):
     return BoxData(part() if train is None else train, part(2), ("a", "b"), "0" * 64, **more)
+
+
+# the contract that every entry keeps
+
+
+@pytest.fixture(params=catalogue.entries_for("tombola.data", "detection"))
+def entry(request, tmp_path):
+    """An entry's data: two classes at least, and a picture without boxes where there may be one."""
+    options = {"shapes": {"train": 9, "test": 3}}
+    if request.param == "voc":
+        voc_folder(tmp_path)
+        options["voc"] = {"year": 2012, "download": False, "verify": False}
+    if request.param == "coco_folder":
+        file = coco_folder(tmp_path).name
+        options["coco_folder"] = {
+            "annotations": file,
+            "images": "pictures",
+            "test_annotations": file,
+        }
+    return lambda: load(request.param, root=tmp_path, options=options[request.param], kind=BoxData)
+
+
+def test_every_entry_gives_pictures_with_boxes_inside_of_them_and_the_same_each_time(entry):
+    found = entry()
+    assert entry().fingerprint == found.fingerprint
+    assert len(found.fingerprint) == 64
+    for part_of_it in (found.train, found.test):
+        assert isinstance(part_of_it.pictures, PictureList)
+        rows = list(range(len(part_of_it)))
+        (read,) = part_of_it.pictures.read([rows])
+        for row in rows:
+            picture, boxes = part_of_it.pictures[row], part_of_it.boxes[row]
+            assert torch.equal(read[row], picture)
+            assert (picture.dtype, picture.shape[0]) == (torch.uint8, 3)
+            height, width = picture.shape[1:]
+            assert all(not wrong_with(box, width, height) for box in boxes.tolist())
+            assert part_of_it.labels[row].lt(len(found.class_names)).all()
+        assert len(part_of_it.take([0])) == 1
 
 
 # what is refused

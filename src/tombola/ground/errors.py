@@ -21,6 +21,8 @@ _ALSO_CALLED = {
     "global": ("whole_model",), "local": ("per_layer",), "layerwise": ("per_layer",),
     "uniform": ("per_layer",),
     "fmnist": ("fashion_mnist",), "imagenet": ("image_folder", "tiny_imagenet"), "npz": ("arrays",),
+    "pascal": ("voc",), "pascalvoc": ("voc",), "voc2007": ("voc",), "voc2012": ("voc",),
+    "coco": ("coco_folder",),
     "lenet": ("lenet5", "lenet_300_100"), "lenet300": ("lenet_300_100",), "fc": ("mlp",),
     "learningrate": ("lr",), "wd": ("weight_decay",), "bs": ("batch_size",),
     "batch": ("batch_size",), "iterations": ("steps",), "dataset": ("data",), "network": ("model",),
