@@ -9,6 +9,7 @@ import shutil
 import pytest
 import torch
 from tests.outside.task import mirror
+from torch import nn
 
 from tombola.experiments.experiment import run
 from tombola.folder.merging import merge
@@ -16,6 +17,7 @@ from tombola.folder.packing import pack
 from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError
 from tombola.ground.metrics import Metric
+from tombola.models.flops import per_example
 from tombola.records.records import timeless
 from tombola.records.results import ABSENT, Result
 from tombola.schema.recipe import parse
@@ -162,3 +164,52 @@ def test_what_is_measured_or_kept_besides_must_be_storable(monkeypatch, values, 
 def test_no_metric_may_be_called_as_what_is_measured_besides():
     with pytest.raises(ConfigError, match="not one of loss, step, more"):
         Metric("more")
+
+
+class InParts(nn.Module):
+    """A network whose training gives its losses and takes the whole batch, as detectors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, rows, targets=None):
+        turned = self.out(self.hidden(rows))
+        if not self.training:
+            return [{"rows": row} for row in turned]
+        if targets is None:
+            raise AssertionError("targets should not be none when in training mode")
+        return {"loss_rows": (turned - targets).square().mean()}
+
+
+class Losing(Rows):
+    """Rows for such a network, whose layers are counted by themselves."""
+
+    uncounted = ()
+
+    def flops(self, part):
+        layers = nn.Sequential()
+        for name, layer in self.build(self.initial_state(), part, 0).named_children():
+            layers.add_module(name, layer)
+        return per_example(layers, self.probe(2, 0))
+
+
+def in_parts(data, model, **made):
+    """Make the task of a network that gives its losses."""
+    task = mirror(data, model, **made)
+
+    def loss(network, batch):
+        was = network.training
+        losses = network.train()(batch[0], batch[0].flip(1))
+        network.train(was)
+        return sum(losses.values())
+
+    fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(Rows)}
+    return Losing(**fields | {"draw": InParts, "loss": loss, "head": "out"})
+
+
+def test_a_model_that_gives_its_losses_in_training_runs_to_its_end(tmp_path):
+    changes = {"task": "tests.test_kept:in_parts", "prunable": "no_head", "replicates": 1}
+    done = run(recipe(**changes), runs=tmp_path, workers=1)
+    assert done.complete, done.notes
+    assert {record["round"] for record in done.records} == {0, 1}

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tombola.data.partitions import WHOLE
+from tombola.data.partitions import WHOLE, Partition
 from tombola.executors import Pool
 from tombola.experiments import latency
 from tombola.experiments.driver import ArmRun
@@ -412,13 +412,24 @@ def _origin(plans: Plans) -> dict[str, Any]:
         "task": None if recipe.task.name == catalogue.CLASSIFICATION else recipe.task.name,
         "task_options": recipe.task.options,
         "versions": noted_versions(task.model),
-        "read_elsewhere": read_elsewhere(task.model, plans.mask, task.probe(2, 0)),
+        "read_elsewhere": _read_elsewhere(plans),
         "unmasked": plans.unmasked,
     }
     for name, value in optional.items():
         if value:
             origin[name] = value
     return origin
+
+
+def _read_elsewhere(plans: Plans) -> list[str]:
+    """Name the weights that the model reads past their layers, see `read_elsewhere`."""
+    task = plans.task
+    # A training step of two examples: only the task knows how its model is run, and batch norm
+    # takes no single one.
+    few = Partition(examples=tuple(range(min(2, task.size(WHOLE, "train")))))
+    batch = next(iter(task.batches(few, 2, 0).epoch(0)))
+    model = task.build(task.initial_state(), WHOLE, 0)
+    return read_elsewhere(model, plans.mask, lambda copy: task.loss(copy, batch))
 
 
 def _data_origin(recipe: Recipe, task: Task) -> dict[str, Any]:

@@ -6,6 +6,8 @@ weight of its output layer itself, and so may a user's own module.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ from tombola.masks.masks import masked_parameters
 from tombola.masks.weights import copied
 
 
-def read_elsewhere(model: nn.Module, mask: Mask, inputs: Tensor) -> list[str]:
+def read_elsewhere(model: nn.Module, mask: Mask, loss: Callable[[nn.Module], Tensor]) -> list[str]:
     """Name the masked weights that a model reads without the forward of their layer, by one pass.
 
     A weight is read where it gets a gradient. A layer that is not called at all and gets none is
@@ -25,13 +27,14 @@ def read_elsewhere(model: nn.Module, mask: Mask, inputs: Tensor) -> list[str]:
         model: Tried as a copy, in training; it stays as it is, and so does torch's global
             generator.
         mask: Names the weights.
-        inputs: What the model is called with, two examples or more.
+        loss: Runs the model as a training step does, on two examples or more, and returns a
+            scalar.
 
     Returns:
-        Their names in the mask's order; none where the model gives no tensor.
+        Their names in the mask's order.
 
     >>> model, keep = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.ones(2, 4) > 0
-    >>> read_elsewhere(model, {"1.weight": keep}, torch.ones(2, 1, 2, 2))
+    >>> read_elsewhere(model, {"1.weight": keep}, lambda net: net(torch.ones(2, 1, 2, 2)).sum())
     []
     """
     model = copied(model).train()
@@ -43,12 +46,7 @@ def read_elsewhere(model: nn.Module, mask: Mask, inputs: Tensor) -> list[str]:
             parameter.requires_grad_(True)
     weights = [weight for weight, _ in masked_parameters(model, mask)]
     with seeds.seeded(0, "read elsewhere"), torch.enable_grad():
-        if inputs.is_floating_point():
-            inputs = inputs.to(next(model.parameters()).dtype)
-        outputs = model(inputs)
-        if not isinstance(outputs, Tensor) or not outputs.requires_grad:
-            return []
-        outputs.float().square().sum().backward()  # type: ignore[no-untyped-call]
+        loss(model).backward()  # type: ignore[no-untyped-call]
 
     # A weight that several layers share is masked where any of them is called.
     masked_when_called = set()
