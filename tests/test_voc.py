@@ -58,7 +58,9 @@ def test_torchvision_reads_the_same_pictures_and_boxes(needs_data):
 
     root = needs_data("VOCdevkit/VOC2012")
     found = read(root).test
-    for row, (image, target) in enumerate(VOCDetection(root, "2012", "val")):
+    published = VOCDetection(root, "2012", "val")
+    for row in range(0, len(published), 5):
+        image, target = published[row]
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         assert torch.equal(found.pictures[row], pixels)
         edges = [thing["bndbox"] for thing in target["annotation"]["object"]]
