@@ -32,6 +32,10 @@ DATA_FILES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "VOCdevkit/VOC2007",
         ("ImageSets/Main/trainval.txt", "ImageSets/Main/val.txt", "ImageSets/Main/test.txt"),
     ),
+    "voc_segmentation": (
+        "VOCdevkit/VOC2012",
+        ("ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt"),
+    ),
 }
 """The folder and the files of each data set that can be downloaded."""
 
