@@ -1,4 +1,4 @@
-"""Data of its own for segmentation: squares of three kinds on noise, with their maps."""
+"""Data for segmentation, for tests: squares of three kinds on noise, with their maps."""
 
 import torch
 
@@ -10,7 +10,7 @@ def squares(count=40, size=12) -> MapData:
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randint(60, 120, (count, 3, size, size), generator=generator)
     maps = torch.zeros(count, size, size, dtype=torch.uint8)
-    there = torch.rand(count, 4, generator=generator) < 0.6
+    there = torch.rand(count, 4, generator=generator) < 0.4
     side = size // 2
     for picture in range(count):
         for kind in there[picture].nonzero().flatten().tolist():
