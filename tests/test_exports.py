@@ -15,10 +15,12 @@ from torch.nn.utils import prune
 
 from tombola import exports, ticket_format
 from tombola.commands.cli import main, parser
+from tombola.exports.card import card
 from tombola.exports.reading import read_elsewhere
 from tombola.exports.writing import check_target, export
 from tombola.ground.catalogue import entries
 from tombola.ground.errors import ConfigError, DiskError, TicketError
+from tombola.masks.masks import ones
 from tombola.models import lenet5
 from tombola.tickets import Ticket
 
@@ -422,6 +424,29 @@ def test_a_model_says_which_weights_it_reads_without_their_layers_forward():
     ticket = Ticket(mask, model.state_dict(), {"read_elsewhere": ["1.read.weight"]})
     with pytest.raises(TicketError, match=r"'1\.read\.weight' is read without its layer's forward"):
         exports.torch_prune(ticket)
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("multi_label", "The model is made by the task `multi_label` of tombola: put it in"),
+        ("mine:task", "The model is made by the task `mine:task`, a user's own code: put it in"),
+    ],
+)
+def test_the_page_of_another_tasks_ticket_does_not_say_what_outputs_mean(task, said):
+    inputs = {
+        "shape": [1, 8, 8], "dtype": "uint8", "mean": [0.0], "std": [1.0], "classes": ["cat", "dog"]
+    }  # fmt: skip
+    model = lenet5(2)
+    origin = {"model": {"name": "lenet5"}, "inputs": inputs}
+    pages = []
+    for about in (origin, origin | {"task": task}):
+        ticket = Ticket(ones(model), model.state_dict(), about)
+        pages.append(card(ticket, "state_dict", Path("net.pt")))
+    assert "argmax" in pages[0]
+    assert "argmax" not in pages[1]
+    assert "model = ..." in pages[1]
+    assert said in pages[1]
 
 
 # What cannot be exported

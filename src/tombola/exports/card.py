@@ -201,7 +201,7 @@ def _making(origin: Mapping[str, Any]) -> list[str]:
     """Return the lines that make the model; dots where its name is no safe Python."""
     model, inputs = _model(origin), _inputs(origin)
     name, options = model.get("name"), model.get("options")
-    if not isinstance(name, str) or inputs is None:
+    if not isinstance(name, str) or inputs is None or "task" in origin:
         return ["model = ..."]
     # Options that are no names of Python cannot be arguments; a ticket's texts are a stranger's.
     arguments = []
@@ -227,9 +227,12 @@ def _making(origin: Mapping[str, Any]) -> list[str]:
 
 
 def _predicting(origin: Mapping[str, Any]) -> list[str]:
-    """Return the lines that define ``predict``; none where nothing says how images are given."""
+    """Return the lines that define ``predict``; none where nothing says how images are given.
+
+    What the outputs of a model of another task mean is known to that task alone.
+    """
     inputs = _inputs(origin)
-    if inputs is None:
+    if inputs is None or "task" in origin:
         return []
     training = origin.get("training")
     settings = training if isinstance(training, Mapping) else {}
@@ -260,7 +263,7 @@ def _checking(origin: Mapping[str, Any]) -> list[str]:
     if not isinstance(data, Mapping) or not isinstance(seeds, Mapping):
         return []
     if "task" in origin or not isinstance(data.get("name"), str):
-        return []  # a task of the user's own has no images to show
+        return []  # only classification has images and labels to show
     options, seed = data.get("options") or {}, seeds.get("recipe")
     classes = {} if data.get("classes") is None else {"classes": data["classes"]}
     return [
