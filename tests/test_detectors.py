@@ -106,7 +106,7 @@ def test_labels_of_anchors_by_plain_loops(small, seed):
         sides = torch.randint(6, 20, (number, 2), generator=generator).double()
         return torch.cat([corners, corners + sides], dim=1)
 
-    truth = {"boxes": boxes(5), "labels": torch.tensor([1, IGNORED, 3, IGNORED, 2])}
+    truth = {"boxes": boxes(5), "labels": torch.tensor([IGNORED, 1, 3, IGNORED, 2])}
     anchors = torch.cat([boxes(200), truth["boxes"]])
     labels, _ = small.rpn.assign_targets_to_anchors([anchors], [truth])
     expected = labels_by_loops(anchors.tolist(), truth)
@@ -250,7 +250,8 @@ def test_losses_in_evaluation_are_without_dropout_and_leave_the_modes(small):
     small.backbone.add_module("dropout", nn.Dropout(0.5))
     small.backbone.norm3 = nn.BatchNorm2d(64)
     small.eval()
-    small.backbone.relu1.train()
+    small.backbone.dropout.train()
+    small.backbone.norm3.train()
     modes = {name: module.training for name, module in small.named_modules()}
     before = {name: value.clone() for name, value in small.state_dict().items()}
     images, truths = pictures(2), [target([4, 4, 20, 22, 1]), target()]
@@ -307,6 +308,8 @@ def test_flops_are_of_the_models_own_size_and_samples(drawn):
     [
         ({"size": 4}, "size is 4; it is a whole number, at least 16"),
         ({"widths": [16, 20, 64]}, "widths is 20; it is a multiple of 8"),
+        ({"widths": []}, "widths is empty; it is a list of one number or more"),
+        ({"hidden": 10**15}, "cannot be built with the options {'hidden': 1000000000000000}: "),
         ({"anchors": [0]}, "anchors is 0; it is a whole number"),
         ({"width": 3}, "'faster_rcnn_small' has no option 'width'"),
         ({"proposals": 0}, "proposals is 0"),
@@ -382,9 +385,9 @@ def test_resnet18_trains_all_its_layers_with_the_norm_that_is_asked_for():
     assert kinds == [20, 0]
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
-def test_resnet18_takes_a_step(norm):
-    model = build_detector("faster_rcnn_resnet18", 2, options={"size": 64, "norm": norm}, seed=0)
+def test_resnet18_takes_a_step():
+    options = {"size": 64, "norm": "group"}
+    model = build_detector("faster_rcnn_resnet18", 2, options=options, seed=0)
     parts = losses(model, pictures(2, 64), [target([4, 4, 40, 50, 2]), target()])
     sum(parts.values()).backward()
     for name, parameter in model.named_parameters():
@@ -552,7 +555,6 @@ def test_frozen_norms_need_weights():
     [
         ("fasterrcnn_mobilenet_v3_large_320_fpn", {"min_size": 64}, "roi_heads.box_predictor"),
         ("retinanet_resnet50_fpn", {"min_size": 64}, "head.classification_head.cls_logits"),
-        ("fcos_resnet50_fpn", {"min_size": 64}, "head.classification_head.cls_logits"),
         ("ssdlite320_mobilenet_v3_large", {}, "head.classification_head"),
     ],
 )
@@ -577,15 +579,34 @@ def test_torchvisions_detectors_train_detect_and_get_heads_of_partitions(name, o
     assert weights - norms <= flops_of(model).keys()
 
 
-def test_a_focal_loss_begins_with_a_probability_of_one_percent_however_weights_are_drawn():
-    name, options = "torchvision:retinanet_resnet50_fpn", {"min_size": 64}
-    for init in ("xavier", "default"):
-        model = build_detector(name, 4, options=options, init=init, seed=0)
-        for classes in (4, 2):
-            redraw_box_predictor_(model, classes, 0, init=init)
-            bias = model.network.get_parameter(f"{model.head}.bias")
-            assert bias.shape == (9 * (classes + 1),)
-            assert torch.allclose(bias.sigmoid(), torch.tensor(0.01))
+def test_a_focal_loss_begins_with_a_probability_of_one_percent_in_redrawn_heads_too():
+    model = build_detector("torchvision:retinanet_resnet50_fpn", 4, seed=0)
+    for classes in (4, 2, 3):
+        if classes != model.classes:
+            redraw_box_predictor_(model, classes, 0)
+        bias = model.network.get_parameter(f"{model.head}.bias")
+        assert bias.shape == (9 * (classes + 1),)
+        assert torch.allclose(bias.sigmoid(), torch.tensor(0.01))
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "size"),
+    [
+        ("fcos_resnet50_fpn", "head.classification_head.cls_logits", 800),
+        ("ssd300_vgg16", "head.classification_head", 300),
+        ("fasterrcnn_resnet50_fpn", "roi_heads.box_predictor", 800),
+    ],
+)
+def test_of_torchvisions_detectors_those_of_two_stages_know_ignored_boxes(name, head, size):
+    with torch.device("meta"):
+        model = build_detector(f"torchvision:{name}", 4, seed=0)
+        redraw_box_predictor_(model, 2, 0)
+    assert (model.head, model.size) == (head, size)
+    assert model.knows_ignored == name.startswith("fasterrcnn")
+    shapes = [
+        len(p) for n, p in model.network.get_submodule(head).named_parameters() if "bias" in n
+    ]
+    assert all(outputs % 3 == 0 for outputs in shapes)
 
 
 @pytest.mark.parametrize(

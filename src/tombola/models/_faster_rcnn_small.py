@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from tombola.ground.errors import ConfigError
 from tombola.models.checks import check_whole
 from tombola.models.detectors import Detector, check_number_of_classes
 
@@ -56,6 +57,9 @@ def faster_rcnn_small(
     for option, value in (("hidden", hidden), ("proposals", proposals), ("sampled", sampled)):
         check_whole(option, value)
     check_whole("size", size, least=16)
+    for option, values in (("widths", widths), ("anchors", anchors)):
+        if not values:
+            raise ConfigError(f"{option} is empty; it is a list of one number or more")
     for width in widths:
         check_whole("widths", width, multiple=_GROUPS)
     for side in anchors:

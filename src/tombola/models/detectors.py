@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tombola.ground import catalogue, seeds
 from tombola.ground.checking import own_numbers
 from tombola.ground.errors import ConfigError, shown
-from tombola.models.building import initialise_, with_outputs
+from tombola.models.building import first_line, initialise_, with_outputs
 from tombola.models.flops import Flops, per_example, uncounted
 from tombola.models.pretrained import Loaded, load_detector_weights_
 
@@ -156,8 +156,17 @@ def _constructed(name: str, classes: int, options: Mapping[str, Any]) -> Detecto
         return from_torchvision(name, classes, options)
     function = catalogue.entry("tombola.models", name)
     catalogue.check_is_for("tombola.models", name, Detector.task)
-    with catalogue.own_code(name, "models"):
-        model = catalogue.call(function, name, classes, options=options)
+    try:
+        with catalogue.own_code(name, "models"):
+            model = catalogue.call(function, name, classes, options=options)
+    except (RuntimeError, OverflowError) as error:
+        # Without options it is a bug of tombola's own function, and keeps its traceback.
+        if not options:
+            raise
+        raise ConfigError(
+            f"{shown(name)} cannot be built with the options {shown(dict(options))}: "
+            f"{first_line(error)}"
+        ) from error
     if isinstance(model, Detector):
         return model
     from tombola.models.adopting import adopted
@@ -274,7 +283,6 @@ def _giving_losses(model: Detector) -> Iterator[None]:
     try:
         yield
     finally:
-        model.train(model.training)
         for module, mode in modes.items():
             module.training = mode
         model.network.training = modes[model]
