@@ -4,6 +4,7 @@ rows are told by hand.
 
 import copy
 import functools
+import inspect
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -216,7 +217,7 @@ BREAKS = {
     "one that is not finite": ("self.values = lambda loss: {'rmse': math.nan}", "measure gives nan as rmse; it is a f"),
     "no fraction": ("self.metrics = (Metric('rmse'),); self.values = lambda _: {'rmse': 3.0}", "declared a fraction"),
     "a number": ("self.measure = lambda *_: 0.5", "measure gives a float; it is to give tombola.Metrics"),
-    "what raises": ("self.measure = lambda *_: [][1]", "failed: IndexError: list index out of range"),
+    "what raises": ("self.measure = lambda *_: [][1]", "measure raises IndexError: list index out of ra"),
 }  # fmt: skip
 
 
@@ -245,6 +246,43 @@ def broken(data, model, **made):
     assert str(caught.value).startswith(f"'{name}:broken'")
     assert said in str(caught.value)
     assert CONTRACTS["tasks"].in_words() in str(caught.value)
+
+
+def broken(member, how):
+    """The task of the contract's example, with one member broken in one way."""
+    space = {"torch": torch, "nn": nn, "Rows": Rows, "Metric": Metric}
+    exec(CONTRACTS["tasks"].example, space)
+    task = space["mirror"](None, None, seed=0, device="cpu", root=None)
+
+    class Broken:
+        def __getattr__(self, name):
+            if name.startswith("_") or (name == member and how == "missing"):
+                raise AttributeError(name)
+            if name != member:
+                return getattr(task, name)
+            is_method = inspect.ismethod(getattr(task, name)) or name == "loss"
+            if how == "raises" and not is_method:
+                raise RuntimeError("broken")
+            answer = object()
+
+            def method(*_, **__):
+                if how == "raises":
+                    raise RuntimeError("broken")
+                return answer
+
+            return method if is_method else answer
+
+    return Broken()
+
+
+@pytest.mark.parametrize("how", ["missing", "raises", "gives something else"])
+@pytest.mark.parametrize("member", MEMBERS)
+def test_whatever_member_is_broken_the_message_names_it(member, how):
+    with pytest.raises(ConfigError) as caught:
+        check_task(broken(member, how), "mine:task")
+    refused(caught.value)
+    said = {"missing": "is missing", "raises": "raises RuntimeError: broken"}
+    assert f"'mine:task': {member} {said.get(how, '')}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

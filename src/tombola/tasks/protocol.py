@@ -7,9 +7,10 @@ jobs, pool, records and reports work with any object that has these members;
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
@@ -27,9 +28,11 @@ from tombola.ground.types import State
 from tombola.masks import names
 from tombola.masks.states import state_of
 from tombola.models.flops import Flops
+from tombola.models.running import in_evaluation_mode
 from tombola.tasks.settings import Data, Model
 
 _MOST_TRIED = 32  # training examples that a task is tried on
+_NO_CLASSES = (10**6, 10**6 + 1)  # no task has so many classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,40 +224,78 @@ def check_task(task: Any, name: str) -> None:
             f"{shown(name)}: {member} {what}; {CONTRACTS['tasks'].in_words()} (tombola list tasks)"
         )
 
-    _check_members(task, wrong)
-    try:
-        with seeds.kept():
-            _try(task, wrong)
-    except InputError:
-        raise
-    except Exception as error:  # whatever the user's own code meets
-        text = " ".join(str(error).split())
-        contract = CONTRACTS["tasks"].in_words()
-        raise ConfigError(
-            f"{shown(name)} failed: {type(error).__name__}: {text}; {contract} (tombola list tasks)"
-        ) from error
+    tried = _Tried(task, wrong)
+    with seeds.kept():
+        _check_members(tried, wrong)
+        _try(tried, wrong)
 
 
-def _check_members(task: Any, wrong: Any) -> None:
+@dataclass(frozen=True)
+class _Tried:
+    """A task whose members are asked one by one, so that the one at fault is known.
+
+    Attributes:
+        task: What a user's function returned.
+        wrong: Refuses a member, with what is wrong about it.
+    """
+
+    task: Any
+    wrong: Callable[[str, str], NoReturn]
+
+    def value(self, member: str) -> Any:
+        """Return a member that is no method."""
+        return self._of(member, lambda: getattr(self.task, member))
+
+    def call(self, member: str, *args: Any, **options: Any) -> Any:
+        """Call a member."""
+        return self._of(member, lambda: getattr(self.task, member)(*args, **options))
+
+    def _of(self, member: str, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except InputError:  # its message says what is wrong
+            raise
+        except Exception as error:  # whatever the user's own code meets
+            self.wrong(member, f"raises {_in_words(error)}")
+
+
+def _in_words(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+# Members that are no methods, and of what type they are.
+_KINDS: Mapping[str, Any] = {
+    "model": nn.Module,
+    "device": torch.device,
+    "digest": str,
+    "fingerprint": str,
+    "leaks": bool,
+    "head": str | None,
+    "classes": int | None,
+    "metrics": tuple,
+    "others": tuple,
+    "uncounted": list | tuple,
+    "notices": list | tuple,
+    "facts": Mapping,
+    "origin": Mapping,
+    "bytes": int,
+}
+
+
+def _check_members(tried: _Tried, wrong: Any) -> None:
+    """Refuse members that are missing or of another type, and sizes and classes that are none."""
+    task = tried.task
     for member in MEMBERS:
-        if not hasattr(task, member):
+        if _is_missing(task, member):
             wrong(member, "is missing")
     # Members that are wrong would fail in the middle of a run, far from their cause.
-    kinds = {
-        "model": nn.Module,
-        "device": torch.device,
-        "digest": str,
-        "fingerprint": str,
-        "leaks": bool,
-        "head": str | None,
-        "classes": int | None,
-        "metrics": tuple,
-        "others": tuple,
-    }
-    for member, kind in kinds.items():
-        value = getattr(task, member)
-        if not isinstance(value, kind):
+    for member in MEMBERS:
+        value = tried.value(member)
+        if member in _KINDS and not isinstance(value, _KINDS[member]):
             wrong(member, f"is {shown(value)}")
+        if member not in _KINDS and not callable(value):
+            wrong(member, f"is {shown(value)}; it is a method")
     if not task.metrics or not all(isinstance(metric, Metric) for metric in task.metrics):
         wrong("metrics", "declares none: it is a tuple of tombola.Metric, the headline first")
     # Records have one entry for a name.
@@ -265,13 +306,48 @@ def _check_members(task: Any, wrong: Any) -> None:
         wrong("head", f"is {shown(task.head)}, and the model has no such layer")
     # A validation split may be empty.
     for split in ("train", "valid", "test"):
-        number = task.size(WHOLE, split)
+        number = tried.call("size", WHOLE, split)
         least = 0 if split == "valid" else 1
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             wrong("size", f"is {shown(number)} of the {split} split")
-    membership = task.membership("train")
+    examples = task.size(WHOLE, "train")
+    labels = tried.call("labels", "train")
+    if labels is not None:
+        is_one_each = isinstance(labels, Tensor) and list(labels.shape) == [examples]
+        if not is_one_each or labels.dtype != torch.int64:
+            wrong("labels", f"gives {_kind(labels)}; it is int64 [{examples}], or None")
+    membership = tried.call("membership", "train")
     if membership is not None:
-        _check_membership(membership, task.size(WHOLE, "train"), task.classes, wrong)
+        _check_membership(membership, examples, task.classes, wrong)
+    for member, given in {"shares": [WHOLE], "examples_shown": []}.items():
+        found = tried.call(member, *given)
+        if found is not None and not isinstance(found, Mapping):
+            wrong(member, f"gives {_kind(found)}; it is a mapping, or None")
+    outputs = tried.call("outputs", WHOLE)
+    if isinstance(outputs, bool) or not isinstance(outputs, int):
+        wrong("outputs", f"gives {_kind(outputs)}; it is a whole number")
+    tried.call("check", [WHOLE])
+    try:
+        tried.call("check", [Partition(classes=_NO_CLASSES)])
+    except InputError:
+        return
+    wrong("check", f"accepts a partition of the classes {_NO_CLASSES}, which there are not")
+
+
+def _is_missing(task: Any, member: str) -> bool:
+    # hasattr alone would take an AttributeError within a property for a missing member.
+    if inspect.getattr_static(task, member, None) is not None:
+        return False
+    try:
+        return not hasattr(task, member)
+    except Exception:  # of the user's own __getattr__, told where the member is asked for
+        return False
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {list(value.shape)}".removeprefix("torch.")
+    return f"a {type(value).__name__}"
 
 
 def _check_membership(membership: Any, examples: int, classes: int | None, wrong: Any) -> None:
@@ -285,36 +361,70 @@ def _check_membership(membership: Any, examples: int, classes: int | None, wrong
         )
 
 
-def _try(task: Task, wrong: Any) -> None:
+def _try(tried: _Tried, wrong: Any) -> None:
     """Build a model, train it for two steps, and measure it."""
-    start = task.initial_state()
-    model = task.build(start, WHOLE, 0)
+    task = tried.task
+    start = tried.call("initial_state")
+    if not isinstance(start, Mapping) or not all(isinstance(v, Tensor) for v in start.values()):
+        wrong("initial_state", f"gives {_kind(start)}; it is a mapping of names to tensors")
+    model = tried.call("build", start, WHOLE, 0)
     _check_model("build", model, task, start, wrong)
-    _check_model("model_of", task.model_of(0), task, start, wrong)
-    _check_model("model_of", task.model_of(0, anew=True), task, start, wrong)
+    for anew in (False, True):
+        drawn = tried.call("model_of", 0, anew=anew)
+        _check_model("model_of", drawn, task, start, wrong)
+    _try_probe(tried, model, wrong)
 
     few = Partition(examples=tuple(range(min(_MOST_TRIED, task.size(WHOLE, "train")))))
     batch_size = max(1, task.size(few, "train") // 2)
-    batches = task.batches(few, batch_size, 0)
-    if task.steps_per_epoch(batch_size, few) != len(batches):
+    batches = tried.call("batches", few, batch_size, 0)
+    if not isinstance(batches, Epochs):
+        wrong("batches", f"gives {_kind(batches)}; it has len, epoch and examples (data.batches)")
+    if tried.call("steps_per_epoch", batch_size, few) != len(batches):
         wrong("steps_per_epoch", "is not the number of batches of an epoch")
 
     # The step itself is tiny: it is only to be seen whether there are gradients.
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for batch in itertools.islice(batches.epoch(0), 2):
-        loss: Any = task.loss(model, batch)
+    for batch in _first_two(batches, wrong):
+        loss: Any = tried.call("loss", model, batch)
         if not isinstance(loss, Tensor):
             wrong("loss", f"gives a {type(loss).__name__}; it is a scalar tensor")
         if loss.ndim:
             wrong("loss", f"gives a tensor of shape {list(loss.shape)}; it is a scalar tensor")
         if not math.isfinite(loss.item()):
             wrong("loss", f"is {loss.item()} on the initial state")
-        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        try:
+            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        except RuntimeError as error:
+            wrong("loss", f"has no gradients: {_in_words(error)}")
         with torch.no_grad():
             for weight, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
                     weight.sub_(1e-6 * gradient)
-    check_metrics(task.measure(model, few, "train"), task.metrics, wrong)
+    check_metrics(tried.call("measure", model, few, "train"), task.metrics, wrong)
+
+
+def _try_probe(tried: _Tried, model: nn.Module, wrong: Any) -> None:
+    """Refuse inputs that the model does not take, and FLOPs that are none."""
+    probe = tried.call("probe", 2, 0)
+    try:
+        with in_evaluation_mode(model), torch.no_grad():
+            model(probe)
+    except Exception as error:  # of the user's model
+        wrong("probe", f"gives {_kind(probe)}, which the model does not take: {_in_words(error)}")
+    flops = tried.call("flops", WHOLE)
+    if not isinstance(flops, Mapping) or not all(isinstance(v, Flops) for v in flops.values()):
+        wrong("flops", f"gives {_kind(flops)}; it is a mapping of layers to Flops")
+
+
+def _first_two(batches: Epochs, wrong: Any) -> list[Any]:
+    """Return the first two batches of an epoch."""
+    try:
+        return list(itertools.islice(batches.epoch(0), 2))
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's own code meets
+        wrong("batches", f"raises {_in_words(error)}")
+        raise
 
 
 def _check_model(member: str, model: Any, task: Task, start: State, wrong: Any) -> None:
