@@ -264,11 +264,11 @@ def test_a_network_that_finds_nothing_has_the_picture_and_its_objects(with_chart
 
 
 def test_a_text_stays_on_the_picture():
-    """By hand, of a picture as wide as its panel: 19 pixels for a line, 6.6 for a letter."""
+    """By hand, of a picture as wide as its panel: 19 pixels for a line, 7.4 for a letter."""
     picture = Picture("", 290, 200, [], {})
     inside = detections._row(box("disc", corners=(270.0, 5.0, 288.0, 195.0)), picture)
     assert (inside["above"], inside["below"]) == (24.0, 176.0)
-    assert inside["left"] == pytest.approx(290 - 4 * 6.6)
+    assert inside["left"] == pytest.approx(290 - 4 * 7.4)
     free = detections._row(box("disc", corners=(50.0, 50.0, 90.0, 90.0)), picture)
     assert (free["above"], free["below"], free["left"]) == (50.0, 90.0, 50.0)
 

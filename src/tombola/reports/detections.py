@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LEAST_SCORE = 0.5  # of a detection that is drawn
 _SIDE = 290  # of a panel, in pixels, where the page does not give it another width
 _ROOM = 24  # pixels of a panel's place that its picture does not take
-_LINE, _LETTER = 19, 6.6  # how high a line of text is, and how wide a letter, in pixels
+_LINE, _LETTER = 19, 7.4  # how high a line of text is, and how wide a letter, in pixels
 
 # None of them is a colour of the page, which a dark page would exchange: pictures stay as they are.
 _LIGHT, _DARK, _FOUND = "#fffffe", INK_ON_LIGHT, "#c2410c"
