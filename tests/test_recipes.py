@@ -24,13 +24,14 @@ SHAPES = {
     "tiny_imagenet": (20, [3, 64, 64]),
     "image_folder": (20, [3, 64, 64]),
 }
+DRAWN = ("shapes", "voc")  # pictures with boxes
 # minutes with their own images, which `make test-all` gives them
 ANY_SIZE = ("resnet18", "mobilenet_v2")
 LARGE = {"cifar10-resnet18", "imagenet-resnet18", "layers-left", "tiny-imagenet-mobilenet-v2"}
-# in model and arms like cifar10-resnet18
-LIKE_OTHERS = ("cifar100-resnet18", "tiny-imagenet-resnet18")
+# in model and arms like cifar10-resnet18, in task and arms like shapes-faster-rcnn
+LIKE_OTHERS = ("cifar100-resnet18", "tiny-imagenet-resnet18", "voc-faster-rcnn")
 TWO_STEPS = {"epochs": None, "steps": 2, "schedule": "constant", "milestones": [], "warmup": 0, "batch_size": 8,
-             "milestone_steps": [], "warmup_steps": 0}  # fmt: skip
+             "milestone_steps": [], "warmup_steps": 0, "lr_end": None}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -51,16 +52,23 @@ def test_a_recipe_says_first_what_it_is_and_what_it_costs(path):
     assert "@" not in head[0]
 
 
-def run_for_two_steps(path, runs, *, shrunk):
-    """Run a small scale on synthetic images: one round, two steps a training, one replicate."""
-    whole = read(path, scale="small").to_dict()
+def like_the_data_of(whole, *, shrunk):
+    """Say which drawn images stand in for those of a recipe."""
+    kept = {"augment": whole["data"]["augment"]}
+    if whole["data"]["name"] in DRAWN:
+        whole["model"]["size"] = 32
+        return kept | {"name": "shapes", "train": 20, "test": 4, "valid": 4, "size": 32}
     classes, shape = SHAPES[whole["data"]["name"]]
     if shrunk and whole["model"]["name"] in ANY_SIZE:
         shape = [3, 16, 16]
-    whole["data"] = {
-        "name": "synthetic", "classes": classes, "image_shape": shape, "train": 60 + classes, "test": 20,
-        "valid": classes, "augment": whole["data"]["augment"],
-    }  # fmt: skip
+    sizes = {"train": 60 + classes, "test": 20, "valid": classes}
+    return kept | sizes | {"name": "synthetic", "classes": classes, "image_shape": shape}
+
+
+def run_for_two_steps(path, runs, *, shrunk):
+    """Run a small scale on synthetic images: one round, two steps a training, one replicate."""
+    whole = read(path, scale="small").to_dict()
+    whole["data"] = like_the_data_of(whole, shrunk=shrunk)
     whole["training"] |= TWO_STEPS | {"evaluate_every": None}
     whole |= {
         "profile": None,

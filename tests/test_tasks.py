@@ -40,6 +40,10 @@ MADE = {"seed": 0, "device": "cpu", "root": None}
 README = {"path": str(Path(__file__).parents[1] / "README.md"), "length": 16}
 # A small task of each entry; one that is not named here is made by its defaults.
 SMALL = {
+    "detection": (
+        Data("shapes", valid=4, options={"train": 16, "test": 4, "size": 32, "largest": 16}),
+        Model("faster_rcnn_small", options={"size": 32, "widths": [8], "hidden": 8}),
+    ),
     "classification": (Data("synthetic"), Model("mlp", options={"hidden": [8]})),
     "multi_label": (
         Data("shapes", options={"train": 40, "test": 10, "size": 24, "largest": 12}),

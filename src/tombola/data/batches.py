@@ -59,7 +59,7 @@ def augment(
     """
     if augment == PLAIN:
         return images
-    draws = _draws(augment, seed, epoch, published, images.device)
+    draws = drawn_moves(augment, seed, epoch, published, images.device)
     down, right, mirrored, degrees = (draw[indices] for draw in draws)
     if augment.crop or augment.flip:
         images = move(images, down, right, mirrored)
@@ -312,7 +312,7 @@ def _in_order(
 
 
 @lru_cache(maxsize=4)
-def _draws(
+def drawn_moves(
     augment: Augment, seed: int, epoch: int, published: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw for every published example how far down and right it moves, mirroring and angle."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 
 from tombola.executors.backend import Setting
@@ -35,7 +36,8 @@ class _Threads:
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        self._worker = Worker(setting.task, setting.store, setting.progress)
+        self._ended = threading.Event()
+        self._worker = Worker(setting.task, setting.store, self._progress)
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tombola-train")
 
     def submit(self, work: Work[Any], digest: str) -> Future[bytes | None]:
@@ -44,6 +46,14 @@ class _Threads:
     def _do(self, work: Work[Any], digest: str) -> None:
         self._worker.do(work, digest)  # the result is read where it is needed
 
+    def _progress(self, digest: str, done: int, total: int) -> None:
+        if self._ended.is_set():
+            raise CancelledError
+        self._setting.progress(digest, done, total)
+
     def close(self, *, now: bool) -> None:
-        # What is under way goes on to its end: a thread cannot be ended.
-        self._executor.shutdown(wait=not now, cancel_futures=now)
+        # A thread cannot be ended from outside: what is under way ends at its next evaluation. It
+        # is waited for, as whatever follows in this process draws from the same generator.
+        if now:
+            self._ended.set()
+        self._executor.shutdown(wait=True, cancel_futures=now)

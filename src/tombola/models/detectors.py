@@ -88,6 +88,8 @@ class Detector(nn.Module):
         self, images: Sequence[Tensor] | Tensor, targets: Sequence[Target] | None = None
     ) -> Any:
         """Return the losses of training, or the detections in each picture."""
+        # Modes are also set part by part, which the network is not one of.
+        self.network.training = self.training
         given = None if targets is None else [dict(target) for target in targets]
         return self.network(list(images), given)
 
