@@ -41,33 +41,37 @@ class Problem:
 
     Attributes:
         model: A model of tombola, as a recipe names it.
-        data: A data set of both.
+        data: A data set of both, as a recipe names it.
         batch_size: Examples a step.
         density: Of a mask over all weights, held on both sides; dense if not given.
         peer_model: The same architecture among open_lth's models; if not given, ours is wrapped for
             it.
         augment: What tombola does to the images; open_lth does what it does for this data set.
         lr: Learning rate; the optimiser is SGD with momentum 0.9.
+        task: As a recipe names it.
     """
 
     model: str | Mapping[str, Any]
-    data: str
+    data: str | Mapping[str, Any]
     batch_size: int
     density: float | None = None
     peer_model: str | None = None
     augment: Mapping[str, Any] | None = None
     lr: float = 0.01
+    task: str = "classification"
 
     def recipe(self) -> Recipe:
         """Return it as a recipe, from which tombola takes all that it decides by itself."""
         # No validation split: the peer has none, and both must see the same batches.
-        data: dict[str, Any] = {"name": self.data, "valid": 0, "augment": dict(self.augment or {})}
-        if self.data == "cifar10":
+        named = {"name": self.data} if isinstance(self.data, str) else self.data
+        data: dict[str, Any] = {**named, "valid": 0, "augment": dict(self.augment or {})}
+        if data["name"] == "cifar10":
             data["verify"] = False  # other copies of the same pictures will do
         training = {"optimizer": "sgd", "lr": self.lr, "momentum": 0.9}
         return parse(
             {
                 "name": "bench",
+                "task": self.task,
                 "data": data,
                 "model": self.model,
                 "training": training | {"steps": 1000, "batch_size": self.batch_size},

@@ -1,10 +1,13 @@
 """The harness of the benchmarks, with numbers made up: no test here takes a time."""
 
+import dataclasses
+import itertools
 import json
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from benchmarks import __main__, clusters, figures, fresh, results, rows, table
 from benchmarks.curves import points
@@ -26,6 +29,8 @@ from benchmarks.harness import (
 )
 from benchmarks.masks import BILLION, VGG16, number
 from benchmarks.peers import open_lth
+from benchmarks.rows import _detection
+from benchmarks.steps import Ours
 from tombola.experiments.estimate import Measure
 from tombola.experiments.experiment import plan
 from tombola.schema.recipe import parse
@@ -196,6 +201,7 @@ def test_the_goals_are_those_of_the_issue():
         "conv3": [">= 1.5 x"],
         "resnet18": [">= 1.2 x"],
         "mlp": [">= 1.5 x"],
+        "detection": [">= 0.952 x"],
         "find-memory": ["<= 7 models", "<= 1.05 x"],
         "partitions-memory": ["<= 1.1 x"],
         "report": ["< 10 s", "<= 4.5 x"],
@@ -391,3 +397,26 @@ def test_a_recipe_is_divided_as_its_arms_ask():
     assert clusters.makespan(arms, seconds, 9) == 4 * steps
     assert [ask.after for ask in arms["matched"].asks if ask.waits] == [1, 2, 3]
     assert [ask.after for ask in arms["random"].asks] == [0, 1, 2, 3]
+
+
+def test_both_sides_of_the_row_of_detection_begin_alike_and_train_on_the_same_batches():
+    settings = Settings(quick=True)
+    few = {"name": "shapes", "train": 24, "test": 1}
+    ours = Ours(dataclasses.replace(_detection.PROBLEM, data=few), settings)
+    theirs = _detection.their_side(ours, settings)
+    for own, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        assert own is not other
+        assert torch.equal(own, other)
+    own_batches = itertools.islice(ours.batches.epoch(0), 3)
+    for (images, targets), batch in zip(own_batches, theirs.batches, strict=False):
+        assert len(images) == 8
+        for own_picture, picture in zip(images, batch[0], strict=True):
+            assert torch.equal(own_picture, picture)
+        for own_target, target in zip(targets, batch[1], strict=True):
+            assert {name: values.tolist() for name, values in own_target.items()} == {
+                name: values.tolist() for name, values in target.items()
+            }
+    # A step of the reference is a step of descent: the log has every loss, the weights move.
+    theirs.step(*batch)
+    assert theirs.log[0].keys() >= {"loss_classifier", "loss_objectness"}
+    assert not torch.equal(next(theirs.model.parameters()), next(ours.model.parameters()))
