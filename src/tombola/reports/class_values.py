@@ -8,6 +8,7 @@ the parts under names of their own (``ap_cat``) beside it.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 from tombola.evidence.answers import once
@@ -117,6 +118,41 @@ def class_grid(records: Sequence[Record], asked: Asked) -> Grid:
         labels=["density %", "arm"],
         groups=[("", ["n", *classes])],
         rows=rows,
+    )
+
+
+def paper_classes_grid(records: Sequence[Record], asked: Asked) -> Grid:
+    """Return what the paper prints of each class beside what the same arm has here at that density,
+    as text; nothing where it prints none, or here nothing is measured by class.
+    """
+    printed = asked.printed.by_class if asked.printed else {}
+    columns: list[Mapping[str, float]] = []
+    groups = []
+    for arm, of_arm in printed.items() if classes_of(records) else ():
+        if arm == DENSE:
+            ours: ByClass = dense_by_class(records)
+            title = "dense network"
+        else:
+            ours = tickets_by_class(records, of_arm.density).get(arm, {})
+            title = f"{arm} at {percent(of_arm.density)} %"
+        columns += [of_arm.values, {name: spread.mean for name, spread in ours.items()}]
+        groups.append((title, ["printed", "ours"]))
+    rows = []
+    classes = dict.fromkeys(name for values in columns for name in values)
+    for name in classes:
+        row = [name]
+        for values in columns:
+            row.append(f"{100 * values[name]:.1f}" if name in values else "")
+        rows.append(row)
+    if rows:
+        row = ["mean"]
+        for values in columns:
+            # A mean over other classes would be another number.
+            is_complete = values.keys() == classes.keys()
+            row.append(f"{100 * statistics.fmean(values.values()):.1f}" if is_complete else "")
+        rows.append(row)
+    return Grid(
+        f"Class by class beside the paper, {asked.metric.shown_unit}", ["class"], groups, rows
     )
 
 

@@ -807,7 +807,7 @@ def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
             [
                 point.arm,
                 f"{100 * density:.2f}",
-                f"{100 * point.accuracy:.1f}",
+                f"{100 * point.value:.1f}",
                 f"{100 * _mean(ours):.2f}" if ours else "",
                 str(point.rounds),
                 "" if cost is None else _number(cost.rounds),
@@ -815,7 +815,14 @@ def paper_grid(records: Sequence[Record], asked: Asked) -> Grid:
                 "" if cost is None else f"{cost.seconds / 60:,.1f}",
             ]
         )
-    heads = ["printed accuracy %", "ours", "printed rounds", "ours", "printed minutes", "ours"]
+    heads = [
+        f"printed {asked.metric.head}",
+        "ours",
+        "printed rounds",
+        "ours",
+        "printed minutes",
+        "ours",
+    ]
     source = asked.printed.source if asked.printed else ""
     return Grid(
         title=f"Beside the paper: {source}",

@@ -72,7 +72,7 @@ def chosen(row: Sequence[str], columns: Sequence[int]) -> list[str]:
 
 def in_words(head: str) -> bool:
     """Whether a column holds words, which stand on the left, and no numbers."""
-    words = ("arm", "arms", "verdict", "outcome", "stable", "layers", "thinnest layer")
+    words = ("arm", "arms", "class", "verdict", "outcome", "stable", "layers", "thinnest layer")
     words_of_transfers = ("data", "ticket", "against", "found on", "model", "setting")
     return head in words or head in words_of_transfers or " - controls" in head
 

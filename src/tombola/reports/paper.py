@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -20,17 +20,19 @@ class Point:
 
     Attributes:
         arm: The arm that does the same here.
-        sparsity: Of all weights, a fraction.
-        accuracy: On the test set, a fraction.
+        sparsity: A fraction, of all weights or of the prunable ones.
+        value: The headline metric on the test set, a fraction.
         rounds: Of pruning.
         minutes: Of the whole search; ``None`` where it is not given.
+        of_prunable: Whether the sparsity is that of the prunable weights.
     """
 
     arm: str
     sparsity: float
-    accuracy: float
+    value: float
     rounds: int
     minutes: int | None = None
+    of_prunable: bool = False
 
     def density(self, prunable: float) -> float:
         """Return the density of the prunable weights.
@@ -41,7 +43,20 @@ class Point:
         >>> round(Point("lth", 0.705, 0.668, 6).density(0.95574), 4)
         0.2624
         """
-        return 1 - self.sparsity / prunable
+        return 1 - self.sparsity / (1.0 if self.of_prunable else prunable)
+
+
+@dataclass(frozen=True)
+class PrintedClasses:
+    """What a paper prints of each class of a network.
+
+    Attributes:
+        density: Of the network; 1 of the dense one.
+        values: The headline metric by class, fractions.
+    """
+
+    density: float
+    values: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -50,15 +65,17 @@ class Printed:
 
     Attributes:
         source: The paper and its table.
-        dense: Accuracy of the dense network, a fraction.
+        dense: The headline metric of the dense network, a fraction.
         points: Of its tickets.
         note: What is odd about it.
+        by_class: By arm, and "dense", what is printed of each class.
     """
 
     source: str
     dense: float
     points: tuple[Point, ...]
     note: str = ""
+    by_class: Mapping[str, PrintedClasses] = field(default_factory=dict)
 
 
 def printed(recipe: str, data: str, model: str) -> Printed | None:
@@ -69,7 +86,7 @@ def printed(recipe: str, data: str, model: str) -> Printed | None:
     experiment.
 
     >>> printed("cifar100-resnet18-small", "cifar100", "resnet18").points[0]
-    Point(arm='lth', sparsity=0.973, accuracy=0.662, rounds=17, minutes=479)
+    Point(arm='lth', sparsity=0.973, value=0.662, rounds=17, minutes=479, of_prunable=False)
     >>> printed("cifar100-resnet18-halves", "fashion_mnist", "lenet5") is None
     True
     """
@@ -82,13 +99,29 @@ def printed(recipe: str, data: str, model: str) -> Printed | None:
     if not matching:
         return None
     entry = table[max(matching, key=len)]
+    of_prunable = entry.get("sparsity_of") == "prunable weights"
     points = []
     for point in entry["points"]:
-        sparsity, accuracy = point["sparsity"] / 100, point["accuracy"] / 100
-        points.append(
-            Point(point["arm"], sparsity, accuracy, point["rounds"], point.get("minutes"))
-        )
-    return Printed(entry["source"], entry["dense"] / 100, tuple(points), entry.get("note", ""))
+        sparsity, value = point["sparsity"] / 100, point["value"] / 100
+        rounds, minutes = point["rounds"], point.get("minutes")
+        points.append(Point(point["arm"], sparsity, value, rounds, minutes, of_prunable))
+    return Printed(
+        entry["source"],
+        entry["dense"] / 100,
+        tuple(points),
+        entry.get("note", ""),
+        _by_class(dict(entry.get("by_class", {}))),
+    )
+
+
+def _by_class(entry: dict[str, Any]) -> dict[str, PrintedClasses]:
+    classes = entry.pop("classes", ())
+    by_class = {}
+    for arm, of_arm in entry.items():
+        values = [value / 100 for value in of_arm["values"]]
+        density = 1 - of_arm["sparsity"] / 100
+        by_class[arm] = PrintedClasses(density, dict(zip(classes, values, strict=True)))
+    return by_class
 
 
 @functools.cache

@@ -22,7 +22,7 @@ class Accuracy(Section[OneRun]):
                 {
                     "arm": point.arm,
                     "density": 100 * density,
-                    metric.name: 100 * point.accuracy,
+                    metric.name: 100 * point.value,
                     "source": source,
                 }
             )

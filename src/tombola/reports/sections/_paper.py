@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tombola.reports import decisions
+from tombola.reports import class_values, decisions
 from tombola.reports.grids import Grid
 from tombola.reports.section import OneRun, Section
 
@@ -11,4 +11,14 @@ class Paper(Section[OneRun]):
     """Printed results beside ours at the same density."""
 
     def grid(self, evidence: OneRun) -> Sequence[Grid]:
-        return [decisions.paper_grid(evidence.records, evidence.asked)]
+        records, asked = evidence.records, evidence.asked
+        return [
+            decisions.paper_grid(records, asked),
+            class_values.paper_classes_grid(records, asked),
+        ]
+
+    def legend(self, evidence: OneRun) -> Sequence[str]:
+        printed = evidence.asked.printed
+        if printed is None or not printed.note:
+            return []
+        return [f"What is odd about {printed.source}: {printed.note}."]
