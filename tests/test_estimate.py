@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tombola.experiments import rehearsal
+from tombola.experiments import estimate, rehearsal
 from tombola.experiments.experiment import _states, foresee, outlook, plan, run
 from tombola.experiments.plans import replicate_seed
 from tombola.experiments.rehearsal import rehearse
@@ -210,6 +210,39 @@ def test_a_rehearsal_that_takes_too_long_is_cut_short_and_that_is_told(monkeypat
 def test_replicates_alike_are_rehearsed_once(monkeypatch):
     made = recipe(replicates=1000)
     assert ahead(made).trainings == 1000 * ahead(recipe()).trainings
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"schedule": "cosine", "lr_end": 0.01},
+        {"schedule": "multistep", "milestones": [1], "warmup": 1},
+        {"optimizer": "adam", "lr": 1e-3, "schedule": "cosine", "clip": 1.0},
+        {"patience": 1, "select": "best"},
+    ],
+)
+def test_a_step_of_every_schedule_can_be_measured(training, monkeypatch):
+    monkeypatch.setattr("tombola.experiments.estimate._MOST_STEPS", 1)
+    measured = estimate.Measure.of(
+        plan(recipe(training={"epochs": 3} | training, arms={"lth": LTH}))
+    )
+    assert math.isfinite(measured.step)
+    assert math.isfinite(measured.example)
+
+
+def test_what_a_task_does_not_measure_is_not_counted(monkeypatch, tmp_path):
+    """By hand: two trainings of two steps, each measured on 6 + 4 + 4 pictures."""
+    monkeypatch.setattr("tombola.experiments.estimate._measure", lambda _plans: (0.0, 1.0))
+    sizes = {"train": 24, "test": 4, "size": 32, "largest": 16}
+    made = recipe(
+        task={"name": "detection", "measured": 6},
+        data={"name": "shapes", "valid": 4, **sizes},
+        model={"name": "faster_rcnn_small", "size": 32, "widths": [8], "hidden": 8},
+        training={"steps": 2, "batch_size": 8, "evaluate_every": 2},
+        arms={"lth": LTH},
+        until={"rounds": 1},
+    )
+    assert foresee(plan(made), runs=tmp_path, workers=1).seconds == 2 * (4 + 6 + 4 + 4)
 
 
 def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeypatch, tmp_path):

@@ -18,9 +18,10 @@ from tombola.ground.settings import Training
 from tombola.training.jobs import alone
 from tombola.training.loop import Step, train
 
-# What is measured: so many steps, and no further ones after so many seconds; so many examples.
-_LEAST_STEPS, _MOST_STEPS, _SECONDS = 3, 50, 2.0
-_EXAMPLES = 500
+# What is measured: so many steps, and no further ones after so many seconds; so many examples, or as
+# many as take as long.
+_LEAST_STEPS, _MOST_STEPS, _SECONDS, _LONGEST = 3, 50, 2.0, 20.0
+_FEWEST_EXAMPLES, _EXAMPLES = 4, 500
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def trial(plans: Plans, training: Training) -> tuple[nn.Module, Iterator[Step]]:
     """
     task, seed = plans.task, plans.seed(0)
     # A rate so small that nothing can diverge: that is for the run to find, where it has a name.
-    settings = replace(training, lr=1e-12)
+    settings = replace(training, lr=1e-12, lr_end=None)
     model = task.build(task.initial_state(), WHOLE, seed)
     part = plans.full_partition(0)
     examples = part.examples or range(task.size(WHOLE, "train"))
@@ -122,15 +123,30 @@ def _measure(plans: Plans) -> tuple[float, float]:
         times: list[float] = []
         for _ in steps:
             times.append(time.perf_counter())
-            enough = len(times) > _LEAST_STEPS and times[-1] - times[0] > _SECONDS
-            if enough or len(times) > _MOST_STEPS:
+            taken = times[-1] - times[0]
+            enough = len(times) > _LEAST_STEPS and taken > _SECONDS
+            # Steps of a large model may take most of a minute each.
+            if enough or len(times) > _MOST_STEPS or taken > _LONGEST:
                 break
-        examples = plans.full_partition(0).examples or range(task.size(WHOLE, "train"))
-        few = Partition(examples=tuple(examples[:_EXAMPLES]))
-        for _ in range(2):  # the first one warms up
-            began = time.perf_counter()
-            task.measure(model, few, "train")
-        per_example = (time.perf_counter() - began) / len(few.examples or ())
+        per_example = _per_example(plans, model)
     # The median: the first steps cost more.
     per_step = statistics.median(after - before for before, after in itertools.pairwise(times))
     return per_step, per_example
+
+
+def _per_example(plans: Plans, model: nn.Module) -> float:
+    """Return the seconds of evaluating one example."""
+    task = plans.task
+    examples = plans.full_partition(0).examples or range(task.size(WHOLE, "train"))
+
+    def seconds(number: int) -> float:
+        few = Partition(examples=tuple(examples[:number]))
+        began = time.perf_counter()
+        task.measure(model, few, "train")
+        return (time.perf_counter() - began) / len(few.examples or ())
+
+    # The first ones warm up, and say how many are measured in time.
+    first = seconds(_FEWEST_EXAMPLES)
+    if first * _FEWEST_EXAMPLES > _SECONDS:
+        return first
+    return seconds(min(_EXAMPLES, max(_FEWEST_EXAMPLES, int(_SECONDS / first))))

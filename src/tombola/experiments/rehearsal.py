@@ -193,8 +193,8 @@ def _seconds(plans: Plans, expected: Rehearsed) -> float:
     if not expected.trainings:
         return 0.0
     measured, task = Measure.of(plans), plans.task
-    test = task.size(WHOLE, "test")
-    per_evaluation = task.size(WHOLE, "train") + task.size(WHOLE, "valid") + test
+    train, valid, test = (task.measures(WHOLE, split) for split in ("train", "valid", "test"))
+    per_evaluation = train + valid + test
     examples = expected.looked_at
     examples += expected.evaluations * per_evaluation + expected.lines * POINTS * test
     # A score that needs data goes forward and back, as a step does.
@@ -581,5 +581,6 @@ def _bytes(plans: Plans, todo: Sequence[Key], expected: Rehearsed) -> int:
     }
     kept = min(expected.evaluations, at_most[recipe.keep]) + replicates
     masks = (expected.tickets + expected.candidates) * size(plans.mask) / 8
-    predictions = expected.evaluations * (task.size(WHOLE, "test") if task.classes else 0)
+    labels = task.labels("test")
+    predictions = 0 if labels is None else expected.evaluations * len(labels)
     return int(masks + expected.starts * state + kept * trained + predictions)

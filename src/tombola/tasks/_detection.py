@@ -306,6 +306,13 @@ class Detection(Base):
         """Count the pictures of a split of a partition."""
         return len(self.positions(part, which))
 
+    def measures(self, part: Partition, which: str) -> int:
+        """Count those of these pictures that `measure` looks at."""
+        size = self.size(part, which)
+        # Who names the examples has chosen them already.
+        limited = which == "train" and part.examples is None and self.measured > 0
+        return min(size, self.measured) if limited else size
+
     def membership(self, which: str) -> Tensor:
         """Say which classes each picture of a split shows, bool [pictures, classes]."""
         split = self.split(which)
@@ -450,9 +457,7 @@ class Detection(Base):
             which: The split; of the training pictures only the first ``measured`` ones.
         """
         split, view = self.split(which), self.view(part)
-        positions = self.positions(part, which).tolist()
-        if which == "train" and self.measured:
-            positions = positions[: self.measured]
+        positions = self.positions(part, which)[: self.measures(part, which)].tolist()
         classes = list(range(self.classes)) if part.classes is None else list(part.classes)
         sums: dict[str, float] = {}
         found, truths = [], []

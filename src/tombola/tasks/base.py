@@ -63,6 +63,10 @@ class Base:
         """Count the examples of a split of a partition."""
         raise NotImplementedError
 
+    def measures(self, part: Partition, which: str) -> int:
+        """Count those of these examples that ``measure`` looks at: all of them."""
+        return self.size(part, which)
+
     def labels(self, which: str) -> Tensor | None:  # noqa: ARG002
         """Return the class of each example of a split; ``None`` for examples without classes."""
         return None

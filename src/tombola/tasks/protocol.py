@@ -135,6 +135,9 @@ class Task(Protocol):
     def size(self, part: Partition, which: str, /) -> int:
         """Count the "train", "valid" or "test" examples of a partition."""
 
+    def measures(self, part: Partition, which: str, /) -> int:
+        """Count those of these examples that `measure` looks at."""
+
     def labels(self, which: str, /) -> Tensor | None:
         """Return the class of each example of a split, int64 [examples].
 
@@ -310,6 +313,9 @@ def _check_members(tried: _Tried, wrong: Any) -> None:
         least = 0 if split == "valid" else 1
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             wrong("size", f"is {shown(number)} of the {split} split")
+        looked_at = tried.call("measures", WHOLE, split)
+        if isinstance(looked_at, bool) or not isinstance(looked_at, int) or looked_at > number:
+            wrong("measures", f"is {shown(looked_at)} of the {number} {split} examples")
     examples = task.size(WHOLE, "train")
     labels = tried.call("labels", "train")
     if labels is not None:
