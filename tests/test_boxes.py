@@ -244,9 +244,10 @@ def seen(picture):
     ("move", "box", "shape"),
     [
         (moving.flip, [70, 20, 90, 50], (80, 100)),
-        (lambda *both: moving.scale(*both, 2.0), [20, 40, 60, 100], (160, 200)),
-        (lambda *both: moving.scale(*both, 0.5), [5, 10, 15, 25], (40, 50)),
-        (lambda *both: moving.scale(*both, 1.0), [10, 20, 30, 50], (80, 100)),
+        # About the centre, which is at 50 and 40: what leaves on the left is cut off.
+        (lambda *both: moving.zoom(*both, 2.0)[:2], [0, 0, 10, 60], (80, 100)),
+        (lambda *both: moving.zoom(*both, 0.5)[:2], [30, 30, 40, 45], (80, 100)),
+        (lambda *both: moving.zoom(*both, 1.0)[:2], [10, 20, 30, 50], (80, 100)),
         (lambda *both: moving.warp(*both, (160, 100)), [10, 40, 30, 100], (160, 100)),
         (lambda *both: moving.letterbox(*both, 200), [20, 60, 60, 120], (200, 200)),
         (lambda *both: moving.letterbox(*both, (80, 300)), [110, 20, 130, 50], (80, 300)),
@@ -263,6 +264,14 @@ def test_a_box_moves_with_its_picture(move, box, shape):
     # Neither is changed in place.
     assert torch.equal(original, picture_with_a_mark())
     assert torch.equal(boxes, HAND)
+
+
+def test_how_much_of_a_box_is_left_by_hand():
+    boxes = torch.tensor([[10.0, 20, 30, 50], [40, 30, 60, 50], [0, 0, 10, 10]])
+    _, _, left = moving.zoom(torch.zeros(3, 80, 100), boxes, 2.0)
+    assert left.tolist() == [0.25, 1.0, 0.0]
+    _, _, left = moving.zoom(torch.zeros(3, 80, 100), boxes, 0.5)
+    assert left.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_flipping_twice_changes_nothing():

@@ -13,6 +13,8 @@ from tombola.ground.errors import ConfigError, InputError, TrainingError
 from tombola.ground.settings import Training
 from tombola.masks.masks import ones
 from tombola.tasks import detection
+from tombola.tasks._detection import Move, _moved
+from tombola.tasks.box_targets import View
 from tombola.tasks.settings import Data, Model, Skew
 from tombola.training.jobs import Job, run_job
 
@@ -129,6 +131,33 @@ def test_boxes_are_mirrored_with_their_pictures(task):
     assert 0 < moved < task.size(WHOLE, "train")
 
 
+def test_zoomed_pictures_keep_their_boxes_and_what_is_left_of_an_object_is_ignored(task):
+    zoomed = made({"augment": Augment()}, zoom=0.5)
+    plain = made({"augment": Augment()})
+    ignored = kept = 0
+    for (images, targets), (straight, originals) in zip(
+        zoomed.batches(WHOLE, 8, 3).epoch(0), plain.batches(WHOLE, 8, 3).epoch(0), strict=True
+    ):
+        for image, target, before, truth in zip(images, targets, straight, originals, strict=True):
+            assert image.shape == before.shape
+            boxes, labels = target["boxes"], target["labels"]
+            assert ((boxes >= 0) & (boxes <= 48)).all()
+            assert (boxes[:, 2:] > boxes[:, :2]).all()
+            assert len(labels) <= len(truth["labels"])
+            ignored += int((labels == -1).sum())
+            kept += int((labels > 0).sum())
+    assert kept > ignored > 0
+    # A model that ignores nothing sees only what is left of at least a half.
+    view = View(ignores=False)
+    boxes = torch.tensor([[0.0, 20, 10, 30], [20, 20, 30, 30]])
+    labels = torch.tensor([1, 2])
+    _, left, seen = _moved(
+        torch.zeros(3, 48, 48), Move(factor=1.5), view, boxes=boxes, labels=labels
+    )
+    assert seen.tolist() == [2]
+    assert left.tolist() == [[18, 18, 33, 33]]
+
+
 def test_a_picture_is_mirrored_alike_in_every_partition(task):
     part = Partition(tuple(range(3)))
     whole = _by_content(task.batches(WHOLE, 4, 7).epoch(2))
@@ -146,6 +175,7 @@ def test_digest_counts_what_a_training_depends_on_and_nothing_else(task):
         "anchors": made(model={"options": MODEL | {"anchors": [9, 15, 24]}}),
         "flip": made({"augment": Augment()}),
         "resize": made(resize="warp"),
+        "zoom": made(zoom=0.2),
         "validation": made({"valid": 4}),
         "init": made(model={"init": "default"}),
         "pictures": made({"options": SMALL | {"seed": 1}}),

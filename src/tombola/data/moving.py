@@ -1,4 +1,4 @@
-"""Moving: pictures and their boxes, flipped and resized together.
+"""Moving: pictures and their boxes, flipped, zoomed and resized together.
 
 A picture is float [3, height, width], its boxes are float32 [n, 4] in its pixels (see
 `tombola.data.boxes`). Each function returns a new picture and new boxes. `warp` and `letterbox`
@@ -31,15 +31,55 @@ def flip(picture: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     return picture.flip(-1), torch.stack([width - right, top, width - left, bottom], 1)
 
 
-def scale(picture: Tensor, boxes: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Resize both sides by a factor, rounded to whole pixels, at least one.
+def zoom(picture: Tensor, boxes: Tensor, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Enlarge or shrink what a picture shows about its centre; its size stays.
 
-    >>> picture, boxes = scale(torch.zeros(3, 80, 100), torch.tensor([[10.0, 20.0, 30.0, 50.0]]), 1.5)
-    >>> tuple(picture.shape), boxes.tolist()
-    ((3, 120, 150), [[15.0, 30.0, 45.0, 75.0]])
+    What grows out of the picture is cut off, and margins are grey.
+
+    Args:
+        picture: float [3, height, width].
+        boxes: float32 [n, 4]; they are cut where the picture ends.
+        factor: Of both sides of what is shown; above 1 enlarges.
+
+    Returns:
+        The picture, the boxes, and the fraction of each box's area that is still there, [n].
+
+    >>> boxes = torch.tensor([[40.0, 30.0, 60.0, 50.0], [0.0, 30.0, 50.0, 50.0]])
+    >>> _, boxes, left = zoom(torch.zeros(3, 80, 100), boxes, 2.0)
+    >>> boxes.tolist(), left.tolist()
+    ([[30.0, 20.0, 70.0, 60.0], [0.0, 20.0, 50.0, 60.0]], [1.0, 0.5])
     """
     height, width = picture.shape[-2:]
-    return warp(picture, boxes, [max(1, round(height * factor)), max(1, round(width * factor))])
+    new_height, new_width = max(1, round(height * factor)), max(1, round(width * factor))
+    top, left = _half(height - new_height), _half(width - new_width)
+    resized = _resized(picture, new_height, new_width)
+    framed = picture.new_full(picture.shape, _GREY)
+    # Rows and columns that both have, in the frame and in what is put into it.
+    rows, columns = _common(height, new_height, top), _common(width, new_width, left)
+    framed[..., rows[0], columns[0]] = resized[..., rows[1], columns[1]]
+
+    moved = boxes * _factors(boxes, new_width / width, new_height / height)
+    moved = moved + boxes.new_tensor([left, top, left, top])
+    cut = torch.stack(
+        [moved[:, 0].clamp(0, width), moved[:, 1].clamp(0, height),
+         moved[:, 2].clamp(0, width), moved[:, 3].clamp(0, height)], 1
+    )  # fmt: skip
+    return framed, cut, _areas(cut) / _areas(moved)
+
+
+def _half(difference: int) -> int:
+    """Return half of a whole number, rounded towards zero, so that both signs are alike."""
+    return int(difference / 2)
+
+
+def _common(length: int, inner: int, offset: int) -> tuple[slice, slice]:
+    """Return where a stretch that begins at an offset is seen, and which part of it is."""
+    first, last = max(0, offset), min(length, offset + inner)
+    return slice(first, last), slice(first - offset, last - offset)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def warp(picture: Tensor, boxes: Tensor, size: Size) -> tuple[Tensor, Tensor]:

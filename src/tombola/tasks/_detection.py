@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from tombola.data.boxes import BoxData, Boxes, BoxSplits, split_boxes
 from tombola.data.loading import load
 from tombola.data.partitions import WHOLE, Partition
 from tombola.ground import devices, extras, seeds
-from tombola.ground.errors import ConfigError, TrainingError
+from tombola.ground.errors import ConfigError, TrainingError, shown
 from tombola.ground.metrics import Metric
 from tombola.ground.types import State
 from tombola.masks import states
@@ -41,11 +41,12 @@ from tombola.models.running import in_evaluation_mode
 from tombola.tasks import average_precision
 from tombola.tasks.average_precision import Found, Truth
 from tombola.tasks.base import Base, architecture, order_seed
-from tombola.tasks.box_targets import POLICIES, View, shares
+from tombola.tasks.box_targets import IGNORED, POLICIES, View, shares
 from tombola.tasks.protocol import Metrics
 from tombola.tasks.settings import Data, Model
 
 CPU = torch.device("cpu")
+_LEAST_LEFT = 0.5  # of an object's area, to be one, where a picture is cut
 _SHOWN = 4  # test pictures whose detections are kept for the page
 _MAP50 = Metric("map50", "mAP@0.5")
 _COCO = Metric("coco_map", "COCO mAP")
@@ -65,6 +66,7 @@ def detection(
     points: Literal["11", "area"] = "11",
     coco: bool = False,
     resize: Resize = "model",
+    zoom: float = 0.0,
     measured: int = 500,
     detections: Detections = "shown",
 ) -> Detection:
@@ -82,6 +84,9 @@ def detection(
         resize: How pictures get the model's ``size``. ``model``: as the model does, which scales
             the longer side to it, and torchvision's own the shorter one; ``letterbox``: a square
             with grey borders; ``warp``: a square, whatever becomes of the proportions.
+        zoom: Training pictures are enlarged or shrunk about their centre by up to this fraction,
+            drawn anew in every epoch. An object of which less than half is left counts as
+            difficult.
         measured: How many training pictures a trained network is measured on, the first ones; 0 is
             all. All of them take a quarter of a training's time.
         detections: Which test detections are kept beside the record: those of the pictures that the
@@ -96,6 +101,10 @@ def detection(
     (16, 'roi_heads.box_predictor', 6)
     """
     _check_settings(data, model)
+    if not 0 <= zoom < 1:
+        raise ConfigError(f"task.zoom is {shown(zoom)}; it is a fraction, from 0 to below 1")
+    if measured < 0:
+        raise ConfigError(f"task.measured is {shown(measured)}; it is a number of pictures, or 0")
     if coco:
         extras.require("detection")
     loaded = load(data.name, root=root, options=data.options, kind=BoxData)
@@ -111,6 +120,7 @@ def detection(
         points=points,
         coco=coco,
         resize=resize,
+        zoom=zoom,
         measured=measured,
         detections=detections,
         device=devices.device(device),
@@ -168,6 +178,7 @@ class Detection(Base):
         points: Of the average precision, see `detection`.
         coco: Whether COCO's mAP is measured, too.
         resize: How pictures get the model's size, see `detection`.
+        zoom: By which fraction training pictures are enlarged or shrunk at most.
         measured: How many training pictures are measured; 0 is all.
         detections: Which test detections are kept.
         device: Where models are trained and tested.
@@ -182,6 +193,7 @@ class Detection(Base):
     points: Literal["11", "area"] = "11"
     coco: bool = False
     resize: Resize = "model"
+    zoom: float = 0.0
     measured: int = 500
     detections: Detections = "shown"
     device: torch.device = CPU
@@ -218,7 +230,7 @@ class Detection(Base):
             "head": [self.head, self.init],
             "detector": [*self.described, self.size_of_pictures],
             "data": [splits.fingerprint, drawn, splits.valid.names],
-            "pictures": [self.flip, self.resize],
+            "pictures": [self.flip, self.resize, self.zoom],
             "measured": [self.points, self.coco, self.measured],
             "device": self.device.type,
         }
@@ -391,7 +403,7 @@ class Detection(Base):
         pictures: Sequence[Tensor],
         positions: Sequence[int],
         view: View,
-        mirrored: Sequence[bool],
+        moves: Sequence[Move] | None = None,
     ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
         """Return pictures and their targets as the model takes them, on the device.
 
@@ -400,21 +412,20 @@ class Detection(Base):
             pictures: uint8, as they were read.
             positions: Of the pictures in the split.
             view: What a partition sees of them.
-            mirrored: Which of them are mirrored.
+            moves: How each is moved; not at all if not given.
         """
         images, targets = [], []
-        for raw, position, mirror in zip(pictures, positions, mirrored, strict=True):
+        for raw, position, move in zip(
+            pictures, positions, moves or [STILL] * len(positions), strict=True
+        ):
             target = view.target(
                 split.boxes[position], split.labels[position], split.difficult[position]
             )
-            picture, boxes = raw.to(self.device).float().div_(255), target["boxes"]
-            if mirror:
-                picture, boxes = moving.flip(picture, boxes)
+            picture = raw.to(self.device).float().div_(255)
+            picture, boxes, labels = _moved(picture, move, view, **target)
             picture, boxes = self._resized(picture, boxes)
             images.append(picture)
-            targets.append(
-                {"boxes": boxes.to(self.device), "labels": target["labels"].to(self.device)}
-            )
+            targets.append({"boxes": boxes.to(self.device), "labels": labels.to(self.device)})
         return images, targets
 
     def _resized(self, picture: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -467,7 +478,7 @@ class Detection(Base):
             ):
                 # The losses are of proposals that are drawn.
                 seeds.reseed(0, "measure", position)
-                images, targets = self.batch(split, [raw], [position], view, [False])
+                images, targets = self.batch(split, [raw], [position], view)
                 of_picture = losses_in_evaluation(cast(Detector, model), images, targets)
                 for name, value in of_picture.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
@@ -540,6 +551,30 @@ class Detection(Base):
         return shown
 
 
+class Move(NamedTuple):
+    """How a training picture is moved with its boxes: mirrored or not, and zoomed by a factor."""
+
+    mirrored: bool = False
+    factor: float = 1.0
+
+
+STILL = Move()
+
+
+def _moved(
+    picture: Tensor, move: Move, view: View, *, boxes: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Move a picture with its boxes; what is left of an object may be too little to be one."""
+    if move.mirrored:
+        picture, boxes = moving.flip(picture, boxes)
+    if move.factor != 1:
+        picture, boxes, left = moving.zoom(picture, boxes, move.factor)
+        labels = torch.where(left >= _LEAST_LEFT, labels, IGNORED)
+        stays = (left > 0) if view.ignores else (left >= _LEAST_LEFT)
+        boxes, labels = boxes[stays], labels[stays]
+    return picture, boxes, labels
+
+
 _POINTS = {
     "11": "mean precision at 11 recalls, as in VOC 2007",
     "area": "area under the curve of precision, as from VOC 2010 on",
@@ -597,13 +632,20 @@ class PictureBatches:
         splits = self.task.splits
         train = splits.train
         pieces = [self.positions[rows].tolist() for rows in self.order.epoch(epoch)]
-        mirrored = self._mirrored(epoch)
+        moves = self._moves(epoch)
         for piece, pictures in zip(pieces, train.pictures.read(pieces), strict=True):
-            mirror = mirrored[splits.indices[piece]].tolist()
-            yield self.task.batch(train, pictures, piece, self.view, mirror)
+            published = splits.indices[piece].tolist()
+            of_pictures = [moves[index] for index in published]
+            yield self.task.batch(train, pictures, piece, self.view, of_pictures)
 
-    def _mirrored(self, epoch: int) -> Tensor:
-        """Say which of the published pictures are mirrored in an epoch, bool [published]."""
+    def _moves(self, epoch: int) -> list[Move]:
+        """Say how each of the published pictures is moved in an epoch."""
+        task, published = self.task, self.task.splits.published
         # The column that images of classification have, so that a seed mirrors the same examples.
-        augment = Augment(flip=self.task.flip)
-        return drawn_moves(augment, self.seed, epoch, self.task.splits.published, CPU)[2]
+        augment = Augment(flip=task.flip)
+        mirrored = drawn_moves(augment, self.seed, epoch, published, CPU)[2].tolist()
+        # At an address of its own: zooming changes nothing else.
+        generator = seeds.generator(self.seed, "zoom", epoch)
+        drawn = torch.rand(published, generator=generator, dtype=torch.float64)
+        factors = (1 + task.zoom * (2 * drawn - 1)).tolist()
+        return [Move(*move) for move in zip(mirrored, factors, strict=True)]
