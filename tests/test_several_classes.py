@@ -149,3 +149,16 @@ def test_a_membership_that_is_none_is_refused(monkeypatch, membership, said):
     monkeypatch.setattr(Several, "membership", lambda *_: membership)
     with pytest.raises(ConfigError, match=said):
         check_task(task, "several")
+
+
+def test_the_policy_of_a_search_is_said_where_it_divides_by_classes():
+    arms = {
+        "given": {"method": "colt", "head": "full", "rate": 0.3, "others": "exclude"},
+        "default": {"method": "colt", "head": "full", "rate": 0.3},
+        "halves": {"method": "colt", "split_by": "examples", "rate": 0.3},
+        "lth": {"method": "lth", "rate": 0.3},
+    }
+    said = plan(parse(SHORT | {"arms": arms}), None).left_out
+    assert "other classes: exclude" in said["arm given"]
+    assert "other classes: ignore" in said["arm default"]
+    assert not {"arm halves", "arm lth"} & said.keys()

@@ -202,6 +202,13 @@ class Colt(Rounds, OwnTraining):
             return parts
         return within(searched, parts, task.membership("train"))
 
+    def remarks(self, ground: Ground) -> str:
+        by_classes = self.split_by.startswith("classes") and (self.partitions or 2) > 1
+        if not by_classes or not ground.task.others:
+            return ""
+        policy = self._others(ground.task)
+        return f"what a partition's examples show of other classes: {policy} (others)"
+
     def _others(self, task: Task) -> str | None:
         """Return what its class partitions do about objects of other classes."""
         known = task.others
