@@ -39,6 +39,8 @@ from tombola.records.records import costs_of
 from tombola.records.storage import Store
 from tombola.reports import aggregate, decisions, figures, page, table
 from tombola.reports.decisions import STABLE, Asked
+from tombola.reports.section import OneRun
+from tombola.reports.sections._stability import Stability
 from tombola.schema.recipe import parse
 from tombola.search import connectivity
 from tombola.search.connectivity import POINTS, Line, between, connect
@@ -626,6 +628,27 @@ def test_the_report_says_where_tickets_are_stable_and_where_not():
     text = table.markdown("t", TOLD, [], ASKED)
     assert "## Between two trainings of a ticket" in text
     assert "a ticket is stable where it is below 2 points." in text
+
+
+def test_a_barrier_of_a_mean_average_precision_is_told_of_itself_and_not_of_an_error():
+    metric = Metric("map50", title="mAP@0.5")
+    told = []
+    for found in TOLD:
+        line = found.get("line")
+        told.append(found | ({"line": line | {"map50": line["accuracy"]}} if line else {}))
+    grid = decisions.barrier_grid(told, metric)
+    assert grid.groups[0][1][1:3] == ["mAP@0.5 at the ends %", "lowest mAP@0.5 %"]
+    # The same barriers as those of the accuracies above, which are shown as errors.
+    assert grid.rows == [
+        ["again", "100", "2", "89.00", "87.50", "1.50 ± 0.71", "yes"],
+        ["", "50", "2", "89.00", "74.00", "15.00 ± 7.07", "no"],
+    ]
+    asked = replace(ASKED, metric=metric)
+    charts = Stability().chart(OneRun(records=told, asked=asked))
+    texts = [figure.caption for figure in charts.values()] + table.barrier_legend(told, metric)
+    assert not [text for text in texts if "error" in text]
+    below = "the lowest mAP@0.5 on that line below the mean of its ends"
+    assert [below in figure.caption for figure in charts.values()] == [False, True]
 
 
 def test_lines_are_drawn_for_the_dense_network_and_the_asked_densities_as_means():

@@ -40,7 +40,8 @@ CONTRACTS: Mapping[str, Contract] = {
     "data": Contract(
         "data set",
         "data(**options)",
-        "training images, training labels, test images and test labels, the same in every call",
+        "training images, training labels, test images and test labels, the same in every call, or "
+        "the class of its task's data, such as BoxData for detection",
         """
 def data(noise=1.0):
     drawn = torch.randn(400, 1, 8, 8, generator=torch.Generator().manual_seed(0))

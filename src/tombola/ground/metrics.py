@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tombola.ground.errors import ConfigError, near, shown
 
@@ -117,21 +117,33 @@ class Metric:
         return f"{self.title} {self.shown_unit}".strip()
 
     @property
+    def has_error(self) -> bool:
+        """Whether one minus a value is called an error: that of an accuracy is.
+
+        >>> ACCURACY.has_error, Metric("map50", title="mAP@0.5").has_error
+        (True, False)
+        """
+        return self.fraction and self.higher and "accuracy" in self.title
+
+    @property
     def error_title(self) -> str:
-        """The title of its error: "error" for a fraction where more is better, else its own."""
-        return "error" if self.fraction and self.higher else self.title
+        """What `error` gives: "error", or the metric's own title where it has no error."""
+        return "error" if self.has_error else self.title
+
+    @property
+    def worst(self) -> Literal["highest", "lowest"]:
+        """Which of several numbers that `error` gives is the worst."""
+        return "lowest" if self.higher and not self.has_error else "highest"
 
     def error(self, value: float) -> float:
-        """Return the error of a value, as it is shown.
+        """Return the error of a value, or the value itself where it has none, as it is shown.
 
-        >>> round(ACCURACY.error(0.97), 6)
-        3.0
+        >>> round(ACCURACY.error(0.97), 6), Metric("map50").error(0.75)
+        (3.0, 75.0)
         >>> Metric("perplexity", fraction=False, higher=False).error(12.0)
         12.0
         """
-        if self.fraction and self.higher:
-            return self.scale * (1 - value)
-        return self.scale * value
+        return self.scale * (1 - value) if self.has_error else self.scale * value
 
     @property
     def as_good_as(self) -> str:

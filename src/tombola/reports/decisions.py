@@ -1032,8 +1032,7 @@ def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
     stable, as text.
     """
     rows: list[list[str]] = []
-    # Fractions are shown as errors, of which more is worse; other metrics as they are.
-    worst = min if metric.higher and not metric.fraction else max
+    worst = min if metric.worst == "lowest" else max
     for arm in connected(records):
         by_round: dict[int, list[Record]] = {}
         for record in records:
@@ -1057,11 +1056,10 @@ def barrier_grid(records: Sequence[Record], metric: Metric = ACCURACY) -> Grid:
             if metric.fraction:
                 row.append("yes" if barrier.mean < STABLE else "no")
             rows.append(row)
-    extreme = "lowest" if worst is min else "highest"
     heads = [
         "n",
         f"{metric.error_title} at the ends {metric.shown_unit}".strip(),
-        f"{extreme} {metric.error_title} {metric.shown_unit}".strip(),
+        f"{metric.worst} {metric.error_title} {metric.shown_unit}".strip(),
         with_unit("barrier", metric.points),
     ]
     if metric.fraction:

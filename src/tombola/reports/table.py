@@ -225,14 +225,13 @@ def barrier_legend(records: Sequence[Record], metric: Metric = ACCURACY) -> list
     """Say what a barrier is, one line; nothing where there is none."""
     if not decisions.connected(records):
         return []
-    worst = "lowest" if metric.higher and not metric.fraction else "highest"
-    beyond = "below" if worst == "lowest" else "above"
+    beyond = "below" if metric.worst == "lowest" else "above"
     stable = ""
     if metric.fraction:
         limit = percent(decisions.STABLE)
         stable = f"; a ticket is stable where it is below {limit} points"
     return [
-        f"The barrier is the {worst} test {metric.error_title} on the straight line between two "
+        f"The barrier is the {metric.worst} test {metric.error_title} on the straight line between two "
         f"trainings of one ticket, in two orders of the data, {beyond} the mean "
         f"{metric.error_title} of the two{stable}."
     ]

@@ -47,6 +47,5 @@ class Stability(Section[OneRun]):
 
 def _barrier(metric: Metric) -> str:
     """Say what the height of a barrier is."""
-    if metric.higher and not metric.fraction:
-        return f"the lowest {metric.title} on that line below the mean of its ends"
-    return f"the highest {metric.error_title} on that line above the mean of its ends"
+    beyond = "below" if metric.worst == "lowest" else "above"
+    return f"the {metric.worst} {metric.error_title} on that line {beyond} the mean of its ends"
