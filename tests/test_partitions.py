@@ -76,7 +76,8 @@ def test_partitions_by_seeds_hold_all_data_and_the_first_keeps_the_replicates_or
     ("classes", "n", "message"),
     [
         (10, 6, "partitions is 6; with 10 classes one would hold a single class"),
-        (3, 2, "with 3 classes one would hold a single class"),
+        (3, 2, "the data has 3 classes, and each partition needs at least two: divide by examples"),
+        (1, 2, "partitions is 2; the data has 1 class, and each"),
         (10, 11, "partitions is 11; the data has 10 classes, so at most 5"),
         (10, 0, "partitions is 0; it must be 1 or more"),
     ],

@@ -211,7 +211,7 @@ BAD = [
     ("Annotations/a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "entities", "pictures"),
     ("Annotations/a.xml", None, "a.xml cannot be read as an annotation: No such file", "pictures"),
     ("JPEGImages/a.jpg", None, "a.jpg cannot be read as an image: No such file", "pictures"),
-    ("JPEGImages/a.jpg", "text", "a.jpg cannot be read as an image: cannot identify", "pictures"),
+    ("JPEGImages/a.jpg", "text", "a.jpg cannot be read as an image: it is in no format", "pictures"),
 ]  # fmt: skip
 
 

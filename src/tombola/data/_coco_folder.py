@@ -169,8 +169,10 @@ class _File:
                     f"are {shown(list(label_of))}"
                 )
             box = self._edges(entry, what, pictures[number][1])
-            is_crowd = bool(entry.get("iscrowd", 0))
-            boxes_of_picture[number].append((box, label_of[category], is_crowd))
+            is_crowd = entry.get("iscrowd", 0)
+            if is_crowd not in (0, 1):
+                self._refuse(entry, "iscrowd", what, "0 or 1")
+            boxes_of_picture[number].append((box, label_of[category], bool(is_crowd)))
         made = []
         for number, (name, size) in pictures.items():
             objects = boxes_of_picture[number]

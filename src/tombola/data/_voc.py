@@ -86,6 +86,12 @@ def voc(
         names = {name: devkit.listed(folder, f"Main/{name}") for name in lists[1:] if name}
         if verify:
             devkit.verify(folder, _files(names))
+        both = sorted(set(names[lists.train]) & set(names.get(lists.test, ())))
+        if both:
+            raise DataError(
+                f"{folder}/ImageSets/Main/{lists.test}.txt names '{both[0]}', which is in "
+                f"{lists.train}.txt, too; no picture is trained on and tested on"
+            )
         train += _annotations(folder, names[lists.train], left_out)
         if lists.test:
             test += _annotations(folder, names[lists.test], left_out)
@@ -173,7 +179,10 @@ def _annotation(name: str, picture: Path, file: Path) -> Annotation:
         edges = [_number(thing, f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax")]
         boxes.append([edges[0] - 1, edges[1] - 1, edges[2], edges[3]])
         labels.append(devkit.CLASSES.index(kind))
-        difficult.append((thing.findtext("difficult") or "0").strip() == "1")
+        flag = (thing.findtext("difficult") or "0").strip()
+        if flag not in ("0", "1"):
+            raise _NoAnnotationError(f"<difficult> is {shown(flag)}, which is neither 0 nor 1")
+        difficult.append(flag == "1")
     return Annotation(name, picture, file, size, boxes, labels, difficult)
 
 

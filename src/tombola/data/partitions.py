@@ -186,15 +186,21 @@ def by_classes(
     """
     num_classes, n = own_numbers((num_classes, n))
     _check_number(n)
+    most = num_classes // 2
+    if n > 1 and most < 2:
+        classes = "1 class" if num_classes == 1 else f"{num_classes} classes"
+        raise ConfigError(
+            f"partitions is {n}; the data has {classes}, and each partition needs at least two: "
+            "divide by examples"
+        )
     if n > num_classes:
         raise ConfigError(
-            f"partitions is {n}; the data has {num_classes} classes, so at most {num_classes // 2}"
+            f"partitions is {n}; the data has {num_classes} classes, so at most {most}"
         )
-    if n > 1 and num_classes // n < 2:
+    if n > 1 and n > most:
         raise ConfigError(
             f"partitions is {n}; with {num_classes} classes one would hold a single class, and a "
-            f"head of one output cannot learn: take at most {num_classes // 2}, or divide by "
-            "examples"
+            f"head of one output cannot learn: take at most {most}, or divide by examples"
         )
     # The only partition holds everything and has the same digest as any other that does.
     if n == 1:

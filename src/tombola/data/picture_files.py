@@ -133,6 +133,9 @@ def inspect_all(paths: Sequence[Path], *, whole: bool = False) -> list[Inspected
 
 
 def _reason(error: Exception) -> str:
+    # Pillow's own message names an object in memory; by name, as Pillow may be missing.
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "it is in no format of images that is known here"
     # Of a file that cannot be opened the system's own word; the path is told beside it.
     told = error.strerror if isinstance(error, OSError) else None
     return told or " ".join(str(error).split()) or type(error).__name__

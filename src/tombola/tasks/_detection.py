@@ -22,7 +22,7 @@ from tombola.data.boxes import BoxData, Boxes, BoxSplits, split_boxes
 from tombola.data.loading import load
 from tombola.data.partitions import WHOLE, Partition
 from tombola.ground import devices, extras, seeds
-from tombola.ground.errors import ConfigError, TrainingError, shown
+from tombola.ground.errors import ConfigError, DataError, TrainingError, shown
 from tombola.ground.metrics import Metric
 from tombola.ground.types import State
 from tombola.masks import states
@@ -41,7 +41,7 @@ from tombola.models.running import in_evaluation_mode
 from tombola.tasks import average_precision
 from tombola.tasks.average_precision import Found, Truth
 from tombola.tasks.base import Base, architecture, order_seed
-from tombola.tasks.box_targets import IGNORED, POLICIES, View, shares
+from tombola.tasks.box_targets import EXCLUDE, IGNORED, POLICIES, View, shares
 from tombola.tasks.protocol import Metrics
 from tombola.tasks.settings import Data, Model
 
@@ -109,6 +109,7 @@ def detection(
         extras.require("detection")
     loaded = load(data.name, root=root, options=data.options, kind=BoxData)
     splits = split_boxes(loaded, valid=data.valid, subset=data.subset, seed=seed)
+    _check_countable(splits, measured)
     draw = functools.partial(draw_detector, model, len(splits.class_names))
     first = draw(seeds.derive(seed, "replicate", 0))
     return Detection(
@@ -141,6 +142,21 @@ def _check_settings(data: Data, model: Model) -> None:
     for name, value in others.items():
         if value:
             raise ConfigError(f"{name} is given; the task detection does not have it")
+
+
+def _check_countable(splits: BoxSplits, measured: int) -> None:
+    """Refuse splits without an object that counts: a mean of no average precision is no number."""
+    looked_at = {
+        "training": splits.train.difficult[: measured or None],
+        "validation": splits.valid.difficult,
+        "test": splits.test.difficult,
+    }
+    for split, flags in looked_at.items():
+        if flags and all(bool(of_picture.all()) for of_picture in flags):
+            raise DataError(
+                f"of the {len(flags):,} {split} pictures that are measured none shows an object "
+                "that counts (not difficult, no crowd), so they have no mean average precision"
+            )
 
 
 def draw_detector(model: Model, classes: int, seed: int, *, anew: bool = False) -> Detector:
@@ -341,8 +357,10 @@ class Detection(Base):
                 f"{', '.join(self.others)}"
             )
         if part.classes is not None and not self.size(part, "train"):
+            policy = " with others: exclude" if part.others == EXCLUDE else ""
             raise ConfigError(
-                f"{name} has no picture to train on; its classes are {self._named(part.classes)}"
+                f"{name} has no picture to train on{policy}; its classes are "
+                f"{self._named(part.classes)}"
             )
 
     def _named(self, classes: Sequence[int]) -> str:
@@ -445,9 +463,15 @@ class Detection(Base):
         return boxes
 
     def loss(self, model: nn.Module, batch: tuple[list[Tensor], list[dict[str, Tensor]]]) -> Tensor:
-        """Return the sum of the detector's losses, a scalar."""
+        """Return the sum of the detector's losses, a scalar.
+
+        Scores such as SNIP ask for it in evaluation mode, too.
+        """
         images, targets = batch
-        losses = model(images, targets)
+        if model.training:
+            losses = model(images, targets)
+        else:
+            losses = losses_in_evaluation(cast(Detector, model), images, targets)
         total: Tensor = sum(losses.values())
         # On a GPU reading a number would make it wait in every step.
         if total.device.type == "cpu" and not math.isfinite(total.detach().item()):
