@@ -14,6 +14,7 @@ from types import ModuleType
 from findings.branches import DENSITIES, GRADUAL
 from findings.evidence import (
     MARGIN,
+    MARGIN_MAP,
     MARGIN_MNIST,
     NOT_TESTABLE,
     All,
@@ -37,6 +38,7 @@ from findings.sections import (
     cifar10_conv3,
     classes,
     collapse,
+    detection,
     gaps,
     gradual,
     halves,
@@ -430,6 +432,31 @@ def c13() -> Claim:
     return Claim("C13", text, statements, seen, [uneven])
 
 
+def c14() -> Claim:
+    """Of mAP: lower by less than the margin, if at all."""
+    statements = []
+    for arm, name in (("colt-2", "COLT-2"), ("lth", "LTH")):
+        for density in detection.DENSITIES:
+            difference = detection.difference(arm, "dense", density)
+            statements.append(above(f"{name} at {density}", difference, -MARGIN_MAP))
+    seen = f"on drawn shapes, mAP minus dense: {_listed(statements)}"
+    text = "detectors pruned by up to 79 % are as accurate as the dense one"
+    return Claim("C14", text, statements, seen, [detection])
+
+
+def c15() -> Claim:
+    """In every replicate, and lower by less than the margin, if at all."""
+    fewer = detection.fewer_rounds("colt-2", "lth")
+    rounds = Statement("rounds to 20 %", tuple(fewer), "always below", form=_counts)
+    statements = [rounds]
+    for density in detection.DENSITIES:
+        difference = detection.difference("colt-2", "lth", density)
+        statements.append(above(f"mAP at {density}", difference, -MARGIN_MAP))
+    seen = f"on drawn shapes, COLT-2 minus LTH: {_listed(statements, '; ')}"
+    text = "in detection, COLT needs fewer rounds than LTH and is as accurate"
+    return Claim("C15", text, statements, seen, [detection])
+
+
 def _listed(statements: Sequence[Statement], between: str = ", ") -> str:
     return between.join(map(str, statements))
 
@@ -457,5 +484,5 @@ def _to_one(values: Values) -> str:
 
 CLAIMS: tuple[Callable[[], Claim], ...] = (
     *(h1, h2, h3, h4, h5, h6, h7, h8, h9, h10, h13, h14, h15, h16, h17),
-    *(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13),
+    *(c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15),
 )

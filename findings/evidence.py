@@ -33,6 +33,7 @@ State = Literal["shown", "contradicted", "undecided"]
 # What "as accurate as" means, in points: the margins that the recipes ask about.
 MARGIN_MNIST = 0.2
 MARGIN = 1.0
+MARGIN_MAP = 2.0
 
 
 @functools.cache

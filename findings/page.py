@@ -8,7 +8,7 @@ import textwrap
 from findings import claims as documents
 from findings import methods
 from findings.claims import Claim
-from findings.evidence import MARGIN, MARGIN_MNIST
+from findings.evidence import MARGIN, MARGIN_MAP, MARGIN_MNIST
 from findings.sections import SECTIONS
 
 WIDTH = 120
@@ -35,8 +35,8 @@ long as the papers'; each section gives the details.
 **How a claim is answered.** A claim is turned into one or more statements about a mean difference.
 A statement is *shown* if the interval is on the claimed side, *contradicted* if it is on the other,
 and *undecided* otherwise. "As accurate as" and "no difference" mean within {MARGIN_MNIST} points on
-MNIST and within {MARGIN:.0f} point elsewhere, the margins of the recipes. A statement about rounds is
-shown if it holds in every replicate.
+MNIST, {MARGIN_MAP:.0f} points of mAP and {MARGIN:.0f} point elsewhere, the margins of the recipes. A
+statement about rounds is shown if it holds in every replicate.
 
 | answer | statements |
 | :--- | :--- |

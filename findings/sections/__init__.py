@@ -23,5 +23,6 @@ _ORDER = (
     "layers_left",
     "at_start",
     "dynamic",
+    "detection",
 )
 SECTIONS: tuple[ModuleType, ...] = tuple(import_module(f"{__name__}.{name}") for name in _ORDER)
