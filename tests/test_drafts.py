@@ -129,6 +129,8 @@ def test_every_arm_of_a_draft_is_explained_above_it(own):
         ("drafted:nothing", "mlp", "has no function 'nothing'"),
         (5, "mlp", "data is 5; it should be a name, or a mapping with name and options"),
         ({"name": "digits", "subst": 5}, "mlp", "subst"),
+        ("shapes", "mlp", "data 'shapes' is for the task detection, and recipes are drafted for"),
+        ("digits", "tiny_gpt", "model 'tiny_gpt' is for the task tokens, and recipes are drafted"),
     ],
 )
 def test_what_does_not_go_together_is_told_in_one_line(own, data, model, said):

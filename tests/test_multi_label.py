@@ -178,7 +178,7 @@ def test_the_boxes_classes_of_a_data_set_are_learnt():
         ({"data": {"skew": Skew(0.3)}}, "data.skew is given"),
         ({"data": {"augment": Augment(crop=16)}}, "augment.crop is 16"),
         ({"data": {"valid": "published"}}, "no published validation pictures"),
-        ({"model": "tiny_gpt"}, "models 'tiny_gpt' is for the task tokens"),
+        ({"model": "tiny_gpt"}, "model 'tiny_gpt' is for the task tokens"),
     ],
 )
 def test_what_cannot_be_learnt_from_is_one_line(changes, said):

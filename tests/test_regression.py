@@ -130,7 +130,7 @@ def test_a_table_that_is_none_is_one_line(tmp_path, content, said):
         ({"path": "houses.csv", "target": "price"}, "'colour' is 'red', which is no number"),
         ({"path": "plane.txt"}, "names a .csv or .npz file"),
         ({"test": 0.0, "path": "houses.csv"}, "table.test is 0.0; it is the fraction"),
-        ({"model": Model("mlp")}, "models 'mlp' is for the task classification"),
+        ({"model": Model("mlp")}, "model 'mlp' is for the task classification"),
         ({"model": Model("mlp_regressor", options={"hidden": [0]})}, "hidden is [0]"),
         ({"data": {"classes": 2}}, "data.classes is given, and the task regression"),
     ],

@@ -273,7 +273,7 @@ def test_the_task_of_a_recipe_trains_on_the_maps(voc):
         ),
         (
             {"model": "lenet5"},
-            "models 'lenet5' is for the task classification, and this one is seg",
+            "model 'lenet5' is for the task classification, and this one is seg",
         ),
         ({"depth": 5}, "depth is 5 and pictures have 16 x 16 pixels; they must have at least 32"),
     ],

@@ -158,7 +158,7 @@ def test_every_product_of_a_model_is_counted(folder, name):
         ({"data": {"classes": 3}}, "data.classes is given, and the task tokens has nothing"),
         ({"data": {"augment": Augment(flip=True)}}, "data.augment is given, and the task tokens"),
         ({"data": {"valid": 500}}, "500 windows to validate on and at least one to train on are m"),
-        ({"model": "lenet5"}, "models 'lenet5' is for the task classification, and this one is tok"),
+        ({"model": "lenet5"}, "model 'lenet5' is for the task classification, and this one is tok"),
         ({"model": "torchvision:resnet18"}, "is a classifier; the task tokens takes: lstm, tiny_"),
     ],
 )  # fmt: skip

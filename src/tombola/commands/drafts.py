@@ -22,7 +22,7 @@ from tombola.experiments import experiment
 from tombola.experiments.plans import Plans, make_task, resolve_defaults
 from tombola.experiments.progress import duration
 from tombola.ground import catalogue, devices
-from tombola.ground.errors import ConfigError
+from tombola.ground.errors import ConfigError, shown
 from tombola.masks.masks import ones, size
 from tombola.models.building import find_head
 from tombola.schema.recipe import Recipe, parse
@@ -104,7 +104,11 @@ def _mapping(given: str | Mapping[str, Any], what: str) -> dict[str, Any]:
 
 
 def _load(given: Mapping[str, Any], data_root: Path | None) -> tuple[Recipe, Classification]:
-    """Load the data and build the model; detect its output layer if it is not named."""
+    """Load the data and build the model; detect its output layer if it is not named.
+
+    Raises:
+        ConfigError: One of them is for a task other than classification, or cannot be had.
+    """
     recipe = parse(
         {
             "training": {"epochs": 1},
@@ -113,6 +117,14 @@ def _load(given: Mapping[str, Any], data_root: Path | None) -> tuple[Recipe, Cla
             **given,
         }
     )
+    for kind, name in (("data", recipe.data.name), ("models", recipe.model.name)):
+        task = catalogue.task_of(f"tombola.{kind}", name)
+        if task not in (None, catalogue.CLASSIFICATION):
+            raise ConfigError(
+                f"{kind.removesuffix('s')} {shown(name)} is for the task {task}, and recipes are "
+                f"drafted for classification alone; tombola list tasks shows what task: {task} "
+                "needs, and tombola list recipes has included ones"
+            )
     try:
         return recipe, _task(recipe, data_root)
     except ConfigError:

@@ -193,7 +193,7 @@ def check_is_for(package: str, name: str, task: str) -> None:
         return
     known = entries_for(package, task)
     choices = f"it takes: {', '.join(known)}" if known else "it takes a function of your own"
-    kind = package.rpartition(".")[2]
+    kind = package.rpartition(".")[2].removesuffix("s")
     raise ConfigError(
         f"{kind} {shown(name)} is for the task {other}, and this one is {task}; {choices}"
     )
