@@ -9,6 +9,7 @@ from tombola.commands import multi_run
 from tombola.commands.cli import main
 from tombola.folder.runs import Run
 from tombola.ground.errors import ConfigError
+from tombola.ground.metrics import Metric
 from tombola.reports import together
 from tombola.schema.recipe import read, variants
 
@@ -144,6 +145,13 @@ def test_settings_are_compared_to_the_last_entry_but_for_the_name():
 def test_two_runs_of_one_recipe_are_to_be_merged(two):
     with pytest.raises(ConfigError, match="use tombola runs merge to join them"):
         multi_run.report([two[0], two[0]])
+
+
+def test_runs_measured_by_different_metrics_are_not_compared(two, monkeypatch):
+    other = Run(two[1].path)
+    monkeypatch.setattr(other, "metrics", (Metric("map50", title="mAP@0.5"),))
+    with pytest.raises(ConfigError, match=r"by accuracy and .* by mAP@0.5; .* report them one by"):
+        multi_run.report([two[0], other])
 
 
 def test_one_run_takes_no_folder_for_its_page(two, capsys):

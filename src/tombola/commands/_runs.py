@@ -23,8 +23,8 @@ class Runs(Command):
     help = "list the runs, merge runs of one experiment, or pack one"
     description = (
         "List the runs: recipe, state, replicates, and for each arm the lowest density whose "
-        "tickets are on average as accurate as the dense network on validation data. Merge joins "
-        "runs of one experiment that were done separately into the first of them. Pack copies a "
+        "tickets are on average as good as the dense network on validation data. Merge joins runs "
+        "of one experiment that were done separately into the first of them. Pack copies a "
         "run into a new folder with recipe, records and predictions but without weights, which "
         "can be committed, reported and merged."
     )

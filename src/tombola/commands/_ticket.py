@@ -41,7 +41,7 @@ class Ticket(Command):
             type=Path,
             metavar="FILE",
             help="a ticket file, or a run folder or the name of one in runs/: its best ticket, by "
-            "validation accuracy",
+            "its metric on validation data",
         )
         add_json(info)
         verify = actions.add_parser(
@@ -67,7 +67,7 @@ class Ticket(Command):
                 "ticket: one self-contained file; state_dict: for model.load_state_dict, with "
                 "pruned weights at zero; torch_prune: for a model that torch.nn.utils.prune has "
                 "prepared. A ticket's weights are those that its training starts from; with "
-                "--trained they are the trained weights, whose accuracy the run reports. A card "
+                "--trained they are the trained weights, which the run has measured. A card "
                 "beside the file, NAME.md, has the lines that load it.",
             )
         )
@@ -86,7 +86,7 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="the ticket; or a run folder, or the name of one in runs/: its best ticket, by "
-        "validation accuracy",
+        "its metric on validation data",
     )
     parser.add_argument(
         "--to",

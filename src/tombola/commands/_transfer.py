@@ -45,7 +45,7 @@ class Transfer(Command):
             type=Path,
             metavar="TICKET",
             help="ticket files; or a run folder, or the name of one in runs/: the tickets of the "
-            "best round of each arm that searches, by validation accuracy",
+            "best round of each arm that searches, by accuracy on validation data",
         )
         parser.add_argument(
             "--data",

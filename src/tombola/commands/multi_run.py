@@ -35,8 +35,8 @@ def report(
         The files, ``report.html`` last.
 
     Raises:
-        ConfigError: There are fewer than two, one has no results, or two are runs of one recipe,
-            which should be merged.
+        ConfigError: There are fewer than two, one has no results, they are measured by different
+            metrics, or two are runs of one recipe, which should be merged.
     """
     _check_comparable(runs)
     names, title = labels([run.recipe.name for run in runs])
@@ -57,6 +57,12 @@ def _check_comparable(runs: Sequence[Run]) -> None:
     for index, run in enumerate(runs):
         if not len(run.records):
             raise ConfigError(f"'{run.path}' has no results yet")
+        headline, first = run.metrics[0], runs[0].metrics[0]
+        if headline.name != first.name:
+            raise ConfigError(
+                f"'{runs[0].path}' is measured by {first.title} and '{run.path}' by "
+                f"{headline.title}; runs are compared by one metric, so report them one by one"
+            )
         # One digest with other arms is the same experiment in parts, which may be compared.
         for earlier in runs[:index]:
             if run.digest == earlier.digest and run.recipe.arms == earlier.recipe.arms:

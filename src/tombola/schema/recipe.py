@@ -138,9 +138,9 @@ class Recipe:
             of device changes the last bits, so it names the run; which GPU it is does not. With
             ``cuda`` and several GPUs there is one worker for each.
         keep: Which trained weights stay when a run is complete. ``all``: of all evaluated tickets.
-            ``best``: of each arm's last ticket, of the one with the highest validation accuracy, of
-            all and of those at most as dense as each density compared, and of the sparsest as
-            accurate as the dense network. ``last``: of each arm's last ticket. ``none``. The dense
+            ``best``: of each arm's last ticket, of the one with the best metric on validation data,
+            of all and of those at most as dense as each density compared, and of the sparsest as
+            good as the dense network. ``last``: of each arm's last ticket. ``none``. The dense
             network's always stay.
     """
 
