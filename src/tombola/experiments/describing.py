@@ -18,6 +18,7 @@ from tombola.search.rounds import Round
 from tombola.tasks.protocol import Metrics, Task
 from tombola.training.jobs import Job, Trained
 
+_PIECE = 2**24  # weights whose changes are worked out together
 # What a record says of the ticket itself, whether it is evaluated or not.
 _TICKET_FACTS = (
     "kept",
@@ -134,9 +135,13 @@ def distance(job: Job, trained: Trained) -> float:
     mask = trained.mask or job.mask
     squares, number = 0.0, 0
     for name, keep in mask.items():
-        moved = (trained.state[name] - job.start[name])[keep].double()
-        squares += float(moved.square().sum())
-        number += moved.numel()
+        state, start = trained.state[name].flatten(), job.start[name].flatten()
+        # In pieces: in float64 a layer of 100 million weights would take gigabytes, in every arm.
+        for first in range(0, keep.numel(), _PIECE):
+            piece = slice(first, first + _PIECE)
+            moved = (state[piece] - start[piece])[keep.flatten()[piece]].double()
+            squares += float(moved.square().sum())
+            number += moved.numel()
     return math.sqrt(squares / max(number, 1))
 
 
