@@ -171,3 +171,14 @@ def test_a_damaged_file_is_one_clear_line(ran, tmp_path, content):
     (folder / LATENCY).write_text("{" if content is None else json.dumps(content), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"latency\.json' (is|was|cannot) .*; take the file away"):
         Run(folder).latency()
+
+
+def test_a_size_of_batch_that_would_take_minutes_is_left_out_and_that_is_told(copy, monkeypatch):
+    (copy / LATENCY).unlink()
+    monkeypatch.setattr(latency, "_LONGEST", 0.0)
+    experiment.run(parse(WHOLE), runs=copy.parent, workers=1)
+    measured = Run(copy).latency()
+    assert measured["left_out"] == [100]
+    assert all("batch_1" in row and "batch_100" not in row for row in measured["rows"])
+    text = (copy / "summary.md").read_text(encoding="utf-8")
+    assert "Batches of 100 would take minutes, and were not timed." in text

@@ -10,6 +10,7 @@ only a smaller network or a kernel for sparse weights takes less time.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,6 +33,8 @@ BATCHES = (1, 100)
 
 _SECONDS = 0.5  # for all networks at one size of batch, as far as the fewest samples allow
 _FEWEST, _MOST = 5, 51  # samples of each network
+_WARMING = 2  # calls before them
+_LONGEST = 60.0  # a size of batch that would take longer, with the fewest samples, is left out
 _SAMPLE_SECONDS = 1e-3  # of a sample at least: shorter ones are lost in the grain of the clock
 
 
@@ -66,11 +69,19 @@ def measure(run: Run, plans: Plans, model: Callable[[int], nn.Module]) -> None:
             network.eval().to(task.device)
             arrange_(network, training)
             networks[name] = kernel.inference(network)
+        left_out = []
+        per_example = 0.0  # of all networks
         for batch in BATCHES:
+            if batch * per_example * (_FEWEST + _WARMING) > _LONGEST:
+                left_out.append(batch)
+                continue
             samples = timed(networks, task.probe(batch, 0))
             for row in rows:
                 row[f"batch_{batch}"] = _summary(samples[row["arm"]])
+            per_example = sum(map(statistics.median, samples.values())) / batch
     content = {"device": task.device.type, "threads": training.threads, "rows": rows}
+    if left_out:
+        content["left_out"] = left_out
     run.seals.write_json(run.layout.latency, content)
 
 
@@ -104,7 +115,7 @@ def timed(networks: Mapping[str, nn.Module], inputs: Tensor) -> dict[str, list[f
     # How long a call takes decides how many calls make a sample, and how many samples there are.
     slowest = 0.0
     for network in networks.values():
-        # The first call may compile or allocate, which no other one does.
+        # Two calls, `_WARMING`: the first may compile or allocate, which no other one does.
         _seconds(network, inputs, 1)
         slowest = max(slowest, _seconds(network, inputs, 1))
     calls = max(1, round(_SAMPLE_SECONDS / slowest))

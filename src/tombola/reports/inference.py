@@ -53,7 +53,7 @@ def inference_grid(records: Sequence[Record], asked: Asked) -> Grid:
 
 
 def inference_lines(records: Sequence[Record], asked: Asked) -> list[str]:
-    """Say how that table is to be read, one line; nothing where no time was measured.
+    """Say how that table is to be read; nothing where no time was measured.
 
     >>> inference_lines([], Asked())
     []
@@ -64,11 +64,16 @@ def inference_lines(records: Sequence[Record], asked: Asked) -> list[str]:
     where = f"on {threads} thread{'s' * (threads > 1)}"
     if asked.latency["device"] == "cuda":
         where = "on a GPU"
-    return [
+    lines = [
         "FLOP of an example are counted, with all weights and with the kept ones alone. Times are "
         f"measured, the networks in turn {where}: median and, in brackets, the middle half. "
         "Masking alone gives no speed-up: tickets are timed as dense networks with zeroed weights."
     ]
+    left_out = asked.latency.get("left_out")
+    if left_out:
+        batches = " and ".join(map(str, left_out))
+        lines.append(f"Batches of {batches} would take minutes, and were not timed.")
+    return lines
 
 
 def _sparsest(records: Sequence[Record]) -> Mapping[str, list[Record]]:
