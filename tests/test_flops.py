@@ -21,6 +21,7 @@ from tombola.ground import catalogue
 from tombola.ground.errors import OldNameWarning
 from tombola.masks.masks import ones
 from tombola.models import conv3, flops, lenet_300_100
+from tombola.models.detectors import build_detector, flops_of
 from tombola.models.flops import Flops, per_example, uncounted
 from tombola.records.records import costs_of
 from tombola.schema import recipe
@@ -611,7 +612,9 @@ SHAPES = {
     "fashion_mnist": (1, 28, 28),
     "cifar10": (3, 32, 32),
     "cifar100": (3, 32, 32),
+    "shapes": (3, 96, 96),
 }
+CLASSES = {"cifar100": 100, "shapes": 6}
 COUNTED = [
     path
     for path in sorted(FINDINGS.rglob("records.jsonl"))
@@ -630,11 +633,14 @@ def test_committed_records_have_the_flops_that_are_counted_now(path):
         # Those of earlier versions have all files in one folder.
         folder = path.parent.parent if path.parent.name == "machine" else path.parent
         plan = recipe.read(folder / "recipe.yaml")
-    classes = plan.data.classes or (100 if plan.data.name == "cifar100" else 10)
+    classes = plan.data.classes or CLASSES.get(plan.data.name, 10)
     # Drawn images have the shape that their recipe says.
     shape = SHAPES.get(plan.data.name) or tuple(plan.data.options["image_shape"])
 
     def counted(outputs):
+        if plan.task.name == "detection":
+            drawn = build_detector(plan.model.name, outputs, options=plan.model.options, seed=0)
+            return flops_of(drawn, shape[1])
         make = getattr(models, plan.model.name)
         options = (
             {"image_shape": shape} if "image_shape" in inspect.signature(make).parameters else {}

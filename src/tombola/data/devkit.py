@@ -75,7 +75,7 @@ def folder_of(year: int, root: str | Path | None, lists: Sequence[str], *, downl
     above = data_root(root)
     folder = above / "VOCdevkit" / source.__name__
     files = [f"ImageSets/{name}.txt" for name in lists]
-    published.have(source, folder, files, download=download, root=above)
+    published.have(source, folder, files, download=download, root=above, inside=True)
     return folder
 
 

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Protocol, TypeVar, overload, runtime_checkable
 
 from tombola.data.dataset import Dataset, from_tensors
 from tombola.data.roots import data_root
@@ -19,6 +19,7 @@ from tombola.ground.errors import ConfigError, DataError, shown
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
+@runtime_checkable
 class Loaded(Protocol):
     """What an entry of ``tombola.data`` returns; the class says for which task it is.
 

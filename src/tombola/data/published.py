@@ -120,6 +120,7 @@ def have(
     *,
     download: bool,
     root: Path | None = None,
+    inside: bool = False,
 ) -> None:
     """Download what a data set's folder lacks.
 
@@ -129,6 +130,7 @@ def have(
         names: What must be in it: files or folders.
         download: Download what is missing.
         root: The data root, where it is not the folder above.
+        inside: Add what is missing inside of folders that are there, too.
 
     Raises:
         DataError: Something is missing and cannot be downloaded.
@@ -148,7 +150,7 @@ def have(
                 loader = source.__new__(source)
                 loader.root = staging
                 loader.download()
-                _add(Path(staging) / folder.relative_to(root), folder)
+                _add(Path(staging) / folder.relative_to(root), folder, inside=inside)
             return
         except (RuntimeError, OSError, http.client.HTTPException) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -160,15 +162,15 @@ def have(
     )
 
 
-def _add(source: Path, folder: Path) -> None:
+def _add(source: Path, folder: Path, *, inside: bool) -> None:
     """Move what a folder lacks out of another one; what is there stays as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     for entry in sorted(source.iterdir()):
         target = folder / entry.name
         if not target.exists():
             entry.replace(target)
-        elif entry.is_dir() and target.is_dir():
-            _add(entry, target)
+        elif inside and entry.is_dir() and target.is_dir():
+            _add(entry, target, inside=True)
 
 
 def _read_idx(path: Path) -> Tensor:

@@ -112,7 +112,7 @@ def numbers(metrics: Metrics | None, task: Task) -> dict[str, float | None]:
     return {name: metrics.of(name) for name in names}
 
 
-def more(metrics: Metrics, task: Task) -> dict[str, float]:
+def more(metrics: Metrics, task: Task) -> Any:
     """Return what was measured beside the task's metrics; ``ABSENT`` where there is nothing."""
     declared = {metric.name for metric in task.metrics}
     beside = {name: value for name, value in metrics.values.items() if name not in declared}

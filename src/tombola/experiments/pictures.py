@@ -9,7 +9,6 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 
-from PIL import Image
 from torch import Tensor
 
 from tombola.folder.runs import Run
@@ -126,6 +125,8 @@ def _boxes(
 
 def _address(image: Tensor) -> str:
     """Return a picture as a data URI, made smaller where a page has no room for its pixels."""
+    from tombola.ground.extras import Image
+
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     file = io.BytesIO()
     if max(picture.size) <= _LOSSLESS:

@@ -313,7 +313,8 @@ def _check_members(tried: _Tried, wrong: Any) -> None:
         least = 0 if split == "valid" else 1
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             wrong("size", f"is {shown(number)} of the {split} split")
-        looked_at = tried.call("measures", WHOLE, split)
+    for split in ("train", "valid", "test"):
+        number, looked_at = task.size(WHOLE, split), tried.call("measures", WHOLE, split)
         if isinstance(looked_at, bool) or not isinstance(looked_at, int) or looked_at > number:
             wrong("measures", f"is {shown(looked_at)} of the {number} {split} examples")
     examples = task.size(WHOLE, "train")
