@@ -108,11 +108,20 @@ def _size(key: str) -> int:
 
 
 def _millions(flops: Sequence[int]) -> str:
-    return f"{statistics.fmean(flops) / 1e6:,.3g}" if flops else ""
+    return _three_digits(statistics.fmean(flops) / 1e6) if flops else ""
 
 
 def _clock(measured: Mapping[str, Any] | None) -> str:
     if not measured:
         return ""
     low, high = measured["quartiles"]
-    return f"{measured['ms']:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{_three_digits(measured['ms'])} [{_three_digits(low)}, {_three_digits(high)}]"
+
+
+def _three_digits(value: float) -> str:
+    """Write three digits, or all before the point.
+
+    >>> _three_digits(0.0123456), _three_digits(178912.3)
+    ('0.0123', '178,912')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
