@@ -204,7 +204,10 @@ def test_a_rehearsal_that_takes_too_long_is_cut_short_and_that_is_told(monkeypat
     made = recipe(arms={"lth": LTH})
     monkeypatch.setattr(rehearsal, "_SECONDS", -1.0)
     assert ahead(made).cut_short
-    assert not foresee(plan(made), runs=tmp_path).bounded
+    foreseen = foresee(plan(made), runs=tmp_path)
+    assert not foreseen.bounded
+    told_of = outlook(plan(made), foreseen, tmp_path)
+    assert "and more: not all of the run could be rehearsed" in str(told_of)
 
 
 def test_replicates_alike_are_rehearsed_once(monkeypatch):
@@ -265,7 +268,7 @@ def test_the_time_told_counts_steps_and_looks_and_divides_by_the_workers(monkeyp
 def test_what_a_rehearsal_learns_leaves_pruned_weights_at_zero():
     made = recipe(arms={"lth": LTH})
     plans = plan(made)
-    pool = rehearsal._CountingPool(plans, None, {10: 1}, "chance", math.inf)
+    pool = rehearsal._CountingPool(plans, None, {10: 1}, "chance")
     mask = {name: torch.rand(keep.shape) < 0.5 for name, keep in plans.mask.items()}
     job = Job(_states(plans)([0])[0, False], mask, plans.recipe.training, 0)
     [one] = pool.run_all([job])

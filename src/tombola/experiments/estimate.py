@@ -35,6 +35,8 @@ class Estimate:
             are.
         seconds: Wall time on the run's workers, from a few measured steps; NaN if they failed.
         bounded: Whether the number of rounds is known; an accuracy stop leaves it open.
+        cut_short: Whether there is more to do than is counted: the rehearsal took too long, or an
+            arm failed in it.
         epochs: Length of one training.
         bytes: Of the run folder when the run is complete.
         rounds: Of every arm with something left to do, the number of rounds and the last density.
@@ -53,6 +55,7 @@ class Estimate:
     bytes: int
     rounds: Mapping[str, tuple[int, float | None]] = field(default_factory=dict)
     waits: bool = False
+    cut_short: bool = False
     examples: int = 0
     flops: int = 0
 

@@ -192,7 +192,9 @@ def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
     recipe = plans.recipe
     prunable = size(plans.mask) / plans.total
     time_needed = f"about {duration(ahead.seconds)}"
-    if not ahead.bounded:
+    if ahead.cut_short:
+        time_needed += ", and more: not all of the run could be rehearsed"
+    elif not ahead.bounded:
         time_needed += "; an accuracy stop may end it earlier"
     # The estimate knows only the arms that still have something to do.
     reached = ahead.rounds

@@ -134,13 +134,14 @@ def rehearse(
         agreement: How far the partitions of a search agree on what they prune.
     """
     rehearsed = Rehearsed()
-    deadline = time.process_time() + _SECONDS
+    left = _SECONDS
     for replicate, number in _representatives(plans, todo, run).items():
         arms_of_replicate = [key for key in todo if key[1] == replicate]
-        rehearsal = _Rehearsal(
-            plans, arms_of_replicate, initial([replicate]), run, agreement, deadline
-        )
-        rehearsed = rehearsed.plus(rehearsal.drive().times(number))
+        rehearsal = _Rehearsal(plans, arms_of_replicate, initial([replicate]), run, agreement)
+        # Not from the beginning: to build a large model and count its FLOPs takes as long.
+        began = time.process_time()
+        rehearsed = rehearsed.plus(rehearsal.drive(left).times(number))
+        left -= time.process_time() - began
         if rehearsed.cut_short:
             break
     return rehearsed
@@ -179,6 +180,7 @@ def estimate(
         most=max(trainings),
         seconds=_seconds(plans, expected) / workers,
         bounded=rounds_known and not expected.cut_short,
+        cut_short=expected.cut_short,
         epochs=Schedule.of(recipe.training, steps_per_epoch).steps / steps_per_epoch,
         bytes=_bytes(plans, todo, expected),
         rounds=expected.rounds,
@@ -223,7 +225,6 @@ class _Rehearsal:
         initial: Mapping[tuple[int, bool], State],
         run: Run | None,
         agreement: Agreement,
-        deadline: float,
     ) -> None:
         thinned = _Thinned(plans.mask)
         mask = thinned.state(plans.mask)
@@ -234,7 +235,7 @@ class _Rehearsal:
         per_example = {}
         for outputs, layers in plans.flops(todo).items():
             per_example[outputs] = flops.training(layers)
-        self._pool = _CountingPool(self._plans, known, per_example, agreement, deadline)
+        self._pool = _CountingPool(self._plans, known, per_example, agreement)
         self._folder = _UnwrittenFolder(run, thinned, todo)
         feeds = feeds_of(plans.recipe.arms, todo)
         self._shared = Shared(
@@ -251,8 +252,9 @@ class _Rehearsal:
         )
         self._todo = todo
 
-    def drive(self) -> Rehearsed:
-        """Drive the arms one after the other."""
+    def drive(self, seconds: float) -> Rehearsed:
+        """Drive the arms one after the other, for at most so many seconds of a processor."""
+        self._pool.deadline = time.process_time() + seconds
         cut_short = False
         # Each after the one that it follows: there are no threads here in which it could wait.
         order = arms.order(self._plans.recipe.arms)
@@ -317,11 +319,11 @@ class _CountingPool:
         run: Run | None,
         flops: Mapping[int, int],
         agreement: Agreement,
-        deadline: float,
     ) -> None:
         self._plans, self._run = plans, run
         self._flops = flops  # of training on one example, by the number of outputs
-        self._agreement, self._deadline = agreement, deadline
+        self._agreement = agreement
+        self.deadline = math.inf  # by the clock of the process
         self._task = plans.task.digest
         self.arm = ""  # the one that is driven
         self.trained: dict[str, Rehearsed] = {}  # what is counted of each training
@@ -389,7 +391,7 @@ class _CountingPool:
             share: How far, of 1, partitions that agree as little as they can are moved on.
         """
         # Checked here, as every round trains something.
-        if time.process_time() > self._deadline:
+        if time.process_time() > self.deadline:
             raise _EnoughError
         digest, task = self.digest(job), self._plans.task
         batches = task.batches(job.part, job.training.batch_size, job.seed)
