@@ -202,7 +202,8 @@ def outlook(plans: Plans, ahead: Estimate, runs: Path) -> dict[str, Any]:
         reached = rehearse(plans, [(name, 0) for name in recipe.arms], _states(plans)).rounds
     arms = []
     for name, arm in recipe.arms.items():
-        rounds, density = reached[name]
+        # An arm is missing where the rehearsal was cut short before it.
+        rounds, density = reached.get(name, (None, None))
         arms.append(
             {
                 "name": name,
