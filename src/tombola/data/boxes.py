@@ -68,7 +68,10 @@ class ChosenPictures:
 
     def read(self, pieces: Sequence[Sequence[int]]) -> Iterator[list[Tensor]]:
         """Yield the pictures of each piece."""
-        return self._pictures.read([[self._positions[row] for row in piece] for piece in pieces])
+        chosen = []
+        for piece in pieces:
+            chosen.append([self._positions[row] for row in piece])
+        return self._pictures.read(chosen)
 
     def of(self, positions: Sequence[int]) -> ChosenPictures:
         """Return some of these, chosen from the list below, so that choices do not pile up."""

@@ -18,8 +18,8 @@ from tombola.ground.settings import Training
 from tombola.training.jobs import alone
 from tombola.training.loop import Step, train
 
-# What is measured: so many steps, and no further ones after so many seconds; so many examples, or as
-# many as take as long.
+# What is measured: so many steps, and no further ones after so many seconds; so many examples,
+# or as many as take as long.
 _LEAST_STEPS, _MOST_STEPS, _SECONDS, _LONGEST = 3, 50, 2.0, 20.0
 _FEWEST_EXAMPLES, _EXAMPLES = 4, 500
 

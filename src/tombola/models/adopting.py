@@ -73,32 +73,16 @@ def adopted(network: object, name: str, classes: int) -> Detector:
     Raises:
         ConfigError: It is of another kind, or for other classes.
     """
+    differing: dict[str, Any] = {}
     if isinstance(network, _detection.FasterRCNN):
         know_ignored_(network)
-        model = Detector(
-            network, classes=classes, size=_size(network), pretrained=_pretrained(network)
-        )
         outputs = network.roi_heads.box_predictor.cls_score.out_features
     elif isinstance(network, _detection.RetinaNet | _detection.FCOS):
-        model = Detector(
-            network,
-            classes=classes,
-            size=_size(network),
-            head="head.classification_head.cls_logits",
-            knows_ignored=False,
-            pretrained=_pretrained(network),
-            focal_bias=_FOCAL_BIAS,
-        )
+        head = "head.classification_head.cls_logits"
+        differing = {"head": head, "knows_ignored": False, "focal_bias": _FOCAL_BIAS}
         outputs = network.head.classification_head.num_classes
     elif isinstance(network, _detection.ssd.SSD):
-        model = Detector(
-            network,
-            classes=classes,
-            size=_size(network),
-            head="head.classification_head",
-            knows_ignored=False,
-            pretrained=_pretrained(network),
-        )
+        differing = {"head": "head.classification_head", "knows_ignored": False}
         outputs = network.head.classification_head.num_columns
     else:
         raise ConfigError(
@@ -110,7 +94,8 @@ def adopted(network: object, name: str, classes: int) -> Detector:
             f"{shown(name)} gives a detector of {outputs} outputs for {classes} classes; it has "
             f"{classes + 1}, one for the background"
         )
-    return model
+    size, pretrained = _size(network), _pretrained(network)
+    return Detector(network, classes=classes, size=size, pretrained=pretrained, **differing)
 
 
 def _size(network: nn.Module) -> int:

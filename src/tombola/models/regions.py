@@ -1,6 +1,6 @@
 """Regions: torchvision's two stages of Faster R-CNN, which here know boxes to be ignored.
 
-    features -> [ region proposals ] -> proposals -> [ heads of the regions ] -> losses or detections
+    features -> [ region proposals ] -> proposals -> [ region heads ] -> losses or detections
 
 A box of the label ``IGNORED`` is neither object nor background: what lies on it is not learnt from.
 This module imports torchvision, which takes seconds; import it where it is used.

@@ -38,7 +38,7 @@ from tombola.models.building import (
     replace_head_,
 )
 from tombola.models.flops import Flops, per_example, uncounted
-from tombola.tasks.base import Base, architecture, order_seed
+from tombola.tasks.base import FromSplits, architecture, order_seed
 from tombola.tasks.evaluation import evaluate_split, logits_of
 from tombola.tasks.protocol import Metrics
 from tombola.tasks.settings import Data, Model
@@ -119,7 +119,7 @@ def _head(model: Model, built: nn.Module, classes: int) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Classification(Base):
+class Classification(FromSplits):
     """Classify images with one model.
 
     Attributes:
@@ -183,27 +183,6 @@ class Classification(Base):
             "device": self.device.type,
         }
         return digest_json(entries | architecture(self.model))
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the data set."""
-        return self.splits.fingerprint
-
-    @property
-    def leaks(self) -> bool:
-        """Whether the validation split is the test split."""
-        return self.splits.leaks
-
-    def model_of(self, seed: int, *, anew: bool = False) -> nn.Module:
-        """Build the model in the initial state of a replicate's seed.
-
-        With ``anew`` it is drawn even where the model starts from a checkpoint.
-        """
-        if self.draw is None:
-            raise ValueError(
-                "this task was made of one model and cannot draw another: give it draw"
-            )
-        return self.draw(seed, anew=anew)
 
     def build(self, start: State, partition: Partition, seed: int) -> nn.Module:
         """Make a fresh model in the start state.

@@ -29,6 +29,7 @@ from tombola.masks import states
 from tombola.masks.digests import digest_json, digest_state
 from tombola.masks.weights import copied
 from tombola.models.detectors import (
+    IGNORED,
     Detector,
     build_detector,
     flops_of,
@@ -40,8 +41,8 @@ from tombola.models.flops import Flops
 from tombola.models.running import in_evaluation_mode
 from tombola.tasks import average_precision
 from tombola.tasks.average_precision import Found, Truth
-from tombola.tasks.base import Base, architecture, order_seed
-from tombola.tasks.box_targets import EXCLUDE, IGNORED, POLICIES, View, shares
+from tombola.tasks.base import FromSplits, architecture, order_seed
+from tombola.tasks.box_targets import EXCLUDE, POLICIES, View, shares
 from tombola.tasks.protocol import Metrics
 from tombola.tasks.settings import Data, Model
 
@@ -180,7 +181,7 @@ def draw_detector(model: Model, classes: int, seed: int, *, anew: bool = False) 
 
 
 @dataclass(frozen=True, eq=False)
-class Detection(Base):
+class Detection(FromSplits):
     """Detect objects with one model.
 
     Attributes:
@@ -253,27 +254,9 @@ class Detection(Base):
         return digest_json(entries | architecture(self.model))
 
     @property
-    def fingerprint(self) -> str:
-        """Of the data set."""
-        return self.splits.fingerprint
-
-    @property
-    def leaks(self) -> bool:
-        """Whether the validation split is the test split."""
-        return self.splits.valid is self.splits.test
-
-    @property
     def size_of_pictures(self) -> int:
         """The model's size of pictures, in pixels, see `detection`."""
         return self.model.size
-
-    def model_of(self, seed: int, *, anew: bool = False) -> nn.Module:
-        """Build the model in the initial state of a replicate's seed."""
-        if self.draw is None:
-            raise ValueError(
-                "this task was made of one model and cannot draw another: give it draw"
-            )
-        return self.draw(seed, anew=anew)
 
     def build(self, start: State, part: Partition, seed: int) -> Detector:
         """Make a fresh model in the start state.

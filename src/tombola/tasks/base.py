@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tombola.data.batches import batches_per_epoch
+from tombola.data.boxes import BoxSplits
 from tombola.data.partitions import WHOLE, Partition
+from tombola.data.splits import Splits
 from tombola.ground.errors import ConfigError
 from tombola.ground.seeds import derive
 from tombola.ground.types import State
@@ -185,6 +187,34 @@ class Base:
                 f"{name} holds the single class {part.classes[0]}, and a head of one output cannot "
                 "learn"
             )
+
+
+class FromSplits(Base):
+    """A task whose data are splits, and whose models a function draws."""
+
+    splits: Splits | BoxSplits
+    draw: Callable[..., nn.Module] | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data set."""
+        return self.splits.fingerprint
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the validation split is the test split."""
+        return self.splits.leaks
+
+    def model_of(self, seed: int, *, anew: bool = False) -> nn.Module:
+        """Build the model in the initial state of a replicate's seed.
+
+        With ``anew`` it is drawn even where the model starts from a checkpoint.
+        """
+        if self.draw is None:
+            raise ValueError(
+                "this task was made of one model and cannot draw another: give it draw"
+            )
+        return self.draw(seed, anew=anew)
 
 
 def _check_range(numbers: Sequence[int] | None, count: int, name: str, what: str) -> None:

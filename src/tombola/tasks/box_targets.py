@@ -19,9 +19,9 @@ from torch import Tensor
 
 from tombola.data.boxes import Boxes
 from tombola.data.partitions import Partition
+from tombola.models.detectors import IGNORED
 
 IGNORE, BACKGROUND, EXCLUDE = POLICIES = ("ignore", "background", "exclude")
-IGNORED = -1  # the label of a box that is neither object nor background
 
 
 @dataclass(frozen=True)
