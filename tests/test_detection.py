@@ -12,6 +12,7 @@ from tombola.data.partitions import WHOLE, Partition
 from tombola.ground.errors import ConfigError, InputError, TrainingError
 from tombola.ground.settings import Training
 from tombola.masks.masks import ones
+from tombola.models.detectors import losses_in_evaluation
 from tombola.tasks import detection
 from tombola.tasks._detection import Move, _moved
 from tombola.tasks.box_targets import View
@@ -61,6 +62,9 @@ def perfect(task, part=WHOLE, which="test", shift=0.0):
     for row in task.positions(part, which).tolist():
         own = view.is_own(split.labels[row])
         boxes = split.boxes[row][own] + torch.tensor([shift, 0, shift, 0])
+        # In the picture as the model is given it.
+        picture = split.pictures[row].float()
+        boxes = task._resized(picture, boxes)[1]
         labels = view.numbered(split.labels[row][own])
         found.append({"boxes": boxes, "labels": labels, "scores": torch.ones(len(labels))})
     return found
@@ -74,7 +78,8 @@ def measured(task, found, part=WHOLE, which="test", monkeypatch=None):
 @pytest.mark.parametrize("part", [WHOLE, Partition((0, 2, 5)), Partition((1, 3), full_head=True)])
 @pytest.mark.parametrize("resize", ["model", "letterbox", "warp"])
 def test_who_finds_the_truth_has_it_all_and_who_finds_nothing_has_none(part, resize, monkeypatch):
-    task = made(resize=resize)
+    # Another size than the pictures', so that boxes must be brought back.
+    task = made(model={"options": MODEL | {"size": 64}}, resize=resize)
     all_right = measured(task, perfect(task, part), part, monkeypatch=monkeypatch)
     assert all_right.values["map50"] == 1
     beside = measured(task, perfect(task, part, shift=100.0), part, monkeypatch=monkeypatch)
@@ -264,3 +269,38 @@ def test_membership_and_shares_count_the_same_pictures(task):
         assert task.size(part, "train") == int(shown[:, list(classes)].any(1).sum())
         assert task.shares(part)["pictures"] == task.size(part, "train")
     assert task.shares(WHOLE) is None
+
+
+def test_an_object_that_a_zoom_cuts_off_is_dropped_and_half_of_one_is_ignored():
+    """By hand, about the centre at 24 and 24, twice as large: gone, a quarter left, all left."""
+    boxes = torch.tensor([[0.0, 0, 6, 6], [6, 20, 14, 28], [20, 20, 28, 28]])
+    _, left, seen = _moved(
+        torch.zeros(3, 48, 48),
+        Move(factor=2.0),
+        View(),
+        boxes=boxes,
+        labels=torch.tensor([1, 2, 3]),
+    )
+    assert seen.tolist() == [-1, 3]
+    assert left.tolist() == [[0, 16, 4, 32], [16, 16, 32, 32]]
+
+
+def test_the_loss_in_evaluation_is_that_of_the_losses_in_evaluation(task):
+    model = task.build(task.initial_state(), WHOLE, 0).eval()
+    batch = next(iter(task.batches(WHOLE, 4, 0).epoch(0)))
+    torch.manual_seed(0)
+    loss = task.loss(model, batch)
+    torch.manual_seed(0)
+    assert torch.equal(loss, sum(losses_in_evaluation(model, *batch).values()))
+    assert not model.training
+
+
+def test_a_partition_of_classes_and_examples_has_the_pictures_of_both(task):
+    shown = task.membership("train")[:, :2].any(1)
+    examples = tuple(range(0, 16, 2))
+    part = Partition((0, 1), examples)
+    expected = [row for row in examples if shown[row]]
+    assert task.positions(part, "train").tolist() == expected
+    assert 0 < len(expected) < len(examples)
+    # Examples are divided in the training split alone.
+    assert task.size(part, "valid") == task.size(Partition((0, 1)), "valid")
